@@ -1,0 +1,217 @@
+"""The op graph: every op of a problem with its rank, ticks and bytes, and the edges between ops.
+
+Everything that times, searches or bounds works on this graph and never on stages and microbatches, so a
+new feature of the problem becomes ops and edges here and nowhere else. Only the verifier derives its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.errors import InvalidOrdersError
+from synth.ops import Op, OpKind, RankOrders
+from synth.problem import Problem
+
+Ints = NDArray[np.int64]
+KINDS = (OpKind.F, OpKind.B, OpKind.W, OpKind.BW)
+"""The kinds by their code in :attr:`OpGraph.kind`."""
+_F, _B, _W, _BW = range(4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpGraph:
+    """Ops as columns, edges as rows of predecessors.
+
+    Parameters
+    ----------
+    problem
+        What the graph was built from.
+    kind, stage, microbatch
+        What op n is, shape (ops,); ``kind`` indexes :data:`KINDS`.
+    rank, ticks, alloc_bytes, free_bytes
+        Where it runs and what it takes, shape (ops,).
+    edge_start, edge_from, edge_lag
+        The predecessors of op n are ``edge_from[edge_start[n]:edge_start[n + 1]]``; n may start once each has
+        ended and its lag in ticks has passed. Shapes (ops + 1,), (edges,), (edges,).
+    ids
+        The op's number by [kind, stage, microbatch], -1 where the graph has no such op.
+    """
+
+    problem: Problem
+    kind: Ints
+    stage: Ints
+    microbatch: Ints
+    rank: Ints
+    ticks: Ints
+    alloc_bytes: Ints
+    free_bytes: Ints
+    edge_start: Ints
+    edge_from: Ints
+    edge_lag: Ints
+    ids: Ints
+
+    @property
+    def num_ops(self) -> int:
+        """How many ops there are."""
+        return len(self.kind)
+
+    def op(self, number: int) -> Op:
+        """Op n as a value."""
+        return Op(KINDS[self.kind[number]], int(self.stage[number]), int(self.microbatch[number]))
+
+    def predecessors(self, number: int) -> list[tuple[int, int]]:
+        """The (op, lag) pairs op n waits for."""
+        span = slice(self.edge_start[number], self.edge_start[number + 1])
+        return list(zip(self.edge_from[span].tolist(), self.edge_lag[span].tolist(), strict=True))
+
+    def orders_to_ids(self, orders: RankOrders) -> list[Ints]:
+        """Per-rank op numbers of per-rank ops.
+
+        Raises
+        ------
+        InvalidOrdersError
+            When the orders do not hold exactly the graph's ops, each on its rank.
+        """
+        code = {kind: n for n, kind in enumerate(KINDS)}
+        _, num_stages, num_microbatches = self.ids.shape
+        result = []
+        seen = np.zeros(self.num_ops, dtype=bool)
+        for rank, order in enumerate(orders):
+            kinds = np.fromiter((code[op.kind] for op in order), np.int64, len(order))
+            stages = np.fromiter((op.stage for op in order), np.int64, len(order))
+            microbatches = np.fromiter((op.microbatch for op in order), np.int64, len(order))
+            inside = (
+                (stages >= 0)
+                & (stages < num_stages)
+                & (microbatches >= 0)
+                & (microbatches < num_microbatches)
+            )
+            if not inside.all():
+                raise InvalidOrdersError(
+                    f"rank {rank} runs {order[int(np.argmin(inside))]}, which the problem lacks"
+                )
+            numbers = self.ids[kinds, stages, microbatches]
+            if (numbers < 0).any():
+                raise InvalidOrdersError(
+                    f"rank {rank} runs {order[int(np.argmax(numbers < 0))]}, which the problem lacks"
+                )
+            misplaced = self.rank[numbers] != rank
+            if misplaced.any():
+                wrong = numbers[misplaced][0]
+                raise InvalidOrdersError(
+                    f"rank {rank} runs {self.op(wrong)}, which belongs on rank {self.rank[wrong]}"
+                )
+            seen[numbers] = True
+            if len(np.unique(numbers)) != len(numbers):
+                values, counts = np.unique(numbers, return_counts=True)
+                raise InvalidOrdersError(f"rank {rank} runs {self.op(values[counts > 1][0])} twice")
+            result.append(numbers)
+        if not seen.all():
+            missing = int(np.argmin(seen))
+            raise InvalidOrdersError(
+                f"no rank runs {self.op(missing)}; it belongs on rank {self.rank[missing]}"
+            )
+        return result
+
+    def ids_to_orders(self, ids: list[Ints]) -> RankOrders:
+        """Per-rank ops of per-rank op numbers."""
+        columns = zip(self.kind.tolist(), self.stage.tolist(), self.microbatch.tolist(), strict=True)
+        ops = [Op(KINDS[kind], stage, microbatch) for kind, stage, microbatch in columns]
+        return tuple(tuple(ops[n] for n in order.tolist()) for order in ids)
+
+
+def divided_backwards(problem: Problem) -> NDArray[np.bool_]:
+    """The default choice of [stage, microbatch] backwards to divide: wherever a stage offers B and W."""
+    divided = np.array([costs.can_divide for costs in problem.stages])
+    return np.repeat(divided[:, None], problem.num_microbatches, axis=1)
+
+
+def divided_in_orders(problem: Problem, orders: RankOrders) -> NDArray[np.bool_]:
+    """Which [stage, microbatch] backwards the orders divide: those with a B."""
+    divided = np.zeros((problem.num_stages, problem.num_microbatches), dtype=bool)
+    for order in orders:
+        for op in order:
+            if (
+                op.kind is OpKind.B
+                and op.stage < problem.num_stages
+                and op.microbatch < problem.num_microbatches
+            ):
+                divided[op.stage, op.microbatch] = True
+    return divided
+
+
+def build_graph(problem: Problem, divided: NDArray[np.bool_] | None = None) -> OpGraph:
+    """Build the op graph of a problem.
+
+    F(s) waits for F(s-1); B(s) or BW(s) for F(s) and the backward of s+1; W(s) for B(s); an edge between
+    ranks has the pair's transfer time as its lag (FORMATS.md, Dependencies).
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    divided
+        Which [stage, microbatch] backwards are B and W rather than BW; by default all that can be.
+    """
+    if divided is None:
+        divided = divided_backwards(problem)
+    shape = (problem.num_stages, problem.num_microbatches)
+    present = np.zeros((4, *shape), dtype=bool)
+    present[_F] = True
+    present[_B] = present[_W] = divided
+    present[_BW] = ~divided
+    for s, costs in enumerate(problem.stages):
+        if (present[_B, s].any() and not costs.can_divide) or (present[_BW, s].any() and costs.must_divide):
+            missing = OpKind.BW if costs.must_divide else OpKind.B
+            raise InvalidOrdersError(f"stage {s} runs {missing}, which its costs do not offer")
+    ids = np.full((4, *shape), -1, dtype=np.int64)
+    kind, stage, microbatch = (column.astype(np.int64) for column in np.nonzero(present))
+    ids[kind, stage, microbatch] = np.arange(len(kind))
+    edge_start, edge_from, edge_lag = _edges(problem, ids, divided, kind)
+
+    def column(name: str) -> Ints:
+        table = np.zeros((4, problem.num_stages), dtype=np.int64)
+        for s, costs in enumerate(problem.stages):
+            for k, op_kind in enumerate(KINDS):
+                cost = getattr(costs, op_kind.value)
+                table[k, s] = 0 if cost is None else getattr(cost, name)
+        return table[kind, stage]
+
+    return OpGraph(
+        problem=problem,
+        kind=kind,
+        stage=stage,
+        microbatch=microbatch,
+        rank=np.array(problem.stage_to_rank, dtype=np.int64)[stage],
+        ticks=column("ticks"),
+        alloc_bytes=column("alloc_bytes"),
+        free_bytes=column("free_bytes"),
+        edge_start=edge_start,
+        edge_from=edge_from,
+        edge_lag=edge_lag,
+        ids=ids,
+    )
+
+
+def _edges(problem: Problem, ids: Ints, divided: NDArray[np.bool_], kind: Ints) -> tuple[Ints, Ints, Ints]:
+    """All edges, grouped by the op they lead to."""
+    backward = np.where(divided, ids[_B], ids[_BW])
+    pieces: list[tuple[Ints, Ints, int]] = []  # (from, to, lag)
+    for stage in range(problem.num_stages):
+        if stage > 0:
+            pieces.append((ids[_F, stage - 1], ids[_F, stage], problem.lag_ticks(stage - 1, stage)))
+        pieces.append((ids[_F, stage], backward[stage], 0))
+        if stage + 1 < problem.num_stages:
+            pieces.append((backward[stage + 1], backward[stage], problem.lag_ticks(stage + 1, stage)))
+        split = divided[stage]
+        pieces.append((ids[_B, stage, split], ids[_W, stage, split], 0))
+    source = np.concatenate([piece[0] for piece in pieces])
+    target = np.concatenate([piece[1] for piece in pieces])
+    lag = np.concatenate([np.full(len(piece[0]), piece[2], dtype=np.int64) for piece in pieces])
+    by_target = np.argsort(target, kind="stable")
+    start = np.zeros(len(kind) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(target, minlength=len(kind)), out=start[1:])
+    return start, source[by_target], lag[by_target]
