@@ -228,7 +228,7 @@ def _overlaps(block: BuildingBlock, problem: Problem) -> list[str]:
         circles[problem.stage_to_rank[op.stage]].append((op.start % period, ticks, op))
     found = []
     for rank, circle in enumerate(circles):
-        circle.sort()
+        circle.sort(key=lambda placed: placed[0])
         for (start, ticks, op), (following, _, other) in zip(
             circle, [*circle[1:], (circle[0][0] + period, 0, circle[0][2])], strict=True
         ):
