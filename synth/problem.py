@@ -73,6 +73,12 @@ class StageCosts:
     static_bytes: int = 0
     layers: tuple[str, ...] = ()
 
+    @property
+    def offered(self) -> tuple[tuple[OpKind, OpCost], ...]:
+        """The kinds of op the stage offers, with their costs."""
+        costs = ((OpKind.F, self.F), (OpKind.B, self.B), (OpKind.W, self.W), (OpKind.BW, self.BW))
+        return tuple((kind, cost) for kind, cost in costs if cost is not None)
+
     def cost(self, kind: OpKind) -> OpCost:
         """The cost of one kind of op; the kind must be offered."""
         cost = getattr(self, kind.value)
@@ -275,16 +281,12 @@ def _check_at_least(least: int, **values: int) -> None:
 
 def _check_stage(where: str, costs: StageCosts) -> None:
     if (costs.B is None) != (costs.W is None) or (costs.B is None and costs.BW is None):
-        given = [kind.value for kind in OpKind if getattr(costs, kind.value) is not None]
-        raise InvalidProblemError(
-            where, "given " + ", ".join(given), "a stage gives B and W, or BW, or all three"
-        )
-    for kind in OpKind:
-        cost: OpCost | None = getattr(costs, kind.value)
-        if cost is not None:
-            _check_at_least(1, **{f"{where}.{kind}.ticks": cost.ticks})
-            _check_at_least(0, **{f"{where}.{kind}.alloc_bytes": cost.alloc_bytes})
-            _check_at_least(0, **{f"{where}.{kind}.free_bytes": cost.free_bytes})
+        given = ", ".join(kind.value for kind, _ in costs.offered)
+        raise InvalidProblemError(where, f"given {given}", "a stage gives B and W, or BW, or all three")
+    for kind, cost in costs.offered:
+        _check_at_least(1, **{f"{where}.{kind}.ticks": cost.ticks})
+        _check_at_least(0, **{f"{where}.{kind}.alloc_bytes": cost.alloc_bytes})
+        _check_at_least(0, **{f"{where}.{kind}.free_bytes": cost.free_bytes})
     _check_at_least(0, **{f"{where}.static_bytes": costs.static_bytes})
 
 
@@ -326,11 +328,9 @@ def _check_sums(problem: Problem) -> None:
     ticks = max(map(max, problem.transfer_ticks)) * 2 * problem.num_stages
     memory = 0
     for costs in problem.stages:
-        for kind in OpKind:
-            cost: OpCost | None = getattr(costs, kind.value)
-            if cost is not None:
-                ticks += cost.ticks
-                memory += cost.alloc_bytes + cost.free_bytes
+        for _, cost in costs.offered:
+            ticks += cost.ticks
+            memory += cost.alloc_bytes + cost.free_bytes
         memory += costs.static_bytes
     for what, total, unit in (("ticks", ticks, "tick_seconds"), ("bytes", memory, "memory unit")):
         if total * problem.num_microbatches >= LARGEST_SUM:

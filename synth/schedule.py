@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synth.ops import OpKind, RankOrders, TimedOp
-from synth.problem import Objective, Problem, StageCosts
+from synth.ops import RankOrders, TimedOp
+from synth.problem import Objective, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def peak_memory_bytes(problem: Problem, orders: RankOrders) -> tuple[int, ...]:
     An op allocates at its start and frees at its end, and a rank runs one op at a time, so walking the order
     and adding up is exact (FORMATS.md, Memory).
     """
-    cost = {(s, kind): costs.cost(kind) for s, costs in enumerate(problem.stages) for kind in _offered(costs)}
+    cost = {(s, kind): cost for s, costs in enumerate(problem.stages) for kind, cost in costs.offered}
     peaks = []
     for static, order in zip(problem.static_bytes_by_rank, orders, strict=True):
         live = peak = static
@@ -103,7 +103,3 @@ def fits(problem: Problem, peaks_bytes: tuple[int, ...]) -> bool:
     """Whether every rank's peak is within its limit."""
     limits = problem.memory_limit_bytes
     return limits is None or all(peak <= limit for peak, limit in zip(peaks_bytes, limits, strict=True))
-
-
-def _offered(costs: StageCosts) -> tuple[OpKind, ...]:
-    return tuple(kind for kind in OpKind if getattr(costs, kind.value) is not None)

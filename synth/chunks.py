@@ -1,0 +1,173 @@
+"""Cutting stages into chunks, and merging chunks back into one stage per rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import gcd
+
+from synth.errors import InputError
+from synth.ops import OpKind
+from synth.placement import Placement, PlacementKind, place
+from synth.problem import OpCost, Problem, StageCosts
+
+
+@dataclass(frozen=True, slots=True)
+class CutProblem:
+    """A problem after cutting, and what the cut changed besides.
+
+    Parameters
+    ----------
+    problem
+        One stage for each chunk.
+    bytes_scale
+        All bytes, limits too, are this many times what they were, so that they divide.
+    rounding_ticks
+        The largest difference between an op's ticks before the cut and the sum of its parts.
+    """
+
+    problem: Problem
+    bytes_scale: int
+    rounding_ticks: int
+
+
+def cut_stages(problem: Problem, chunks: int, kind: PlacementKind) -> CutProblem:
+    """Cut each stage of a one-stage-per-rank problem into equal chunks.
+
+    Every duration is divided and rounded to the nearest tick (halves to even). Bytes must divide; where
+    they do not, all bytes of the problem are first multiplied by the least factor that makes them.
+
+    Parameters
+    ----------
+    problem
+        One stage per rank.
+    chunks
+        Parts per stage, at least 1.
+    kind
+        Where the chunks go: ``loop``, ``v`` (two chunks), ``wave`` or ``auto``.
+
+    Raises
+    ------
+    InputError
+        When the problem has several stages per rank, or the counts do not fit the placement.
+    """
+    if problem.num_stages != problem.num_ranks:
+        raise InputError(
+            f"--chunks {chunks} is given with {problem.num_stages} stages on {problem.num_ranks} ranks: "
+            "only a problem with one stage per rank can be cut; leave --chunks out"
+        )
+    if chunks < 1:
+        raise InputError(f"--chunks is {chunks}: give an integer ≥ 1")
+    scale = _least_common_scale(problem, chunks)
+    stages = tuple(_cut(costs, chunks, scale, part) for costs in problem.stages for part in range(chunks))
+    placement = place(
+        PlacementKind.LOOP if kind is PlacementKind.AUTO else kind, problem.num_ranks, len(stages)
+    )
+    limits = problem.memory_limit_bytes
+    cut = replace(
+        problem,
+        placement=replace(placement, kind=kind),
+        stages=stages,
+        memory_limit_bytes=None if limits is None else tuple(limit * scale for limit in limits),
+        name=f"{problem.name} in {chunks} chunks" if problem.name else "",
+    )
+    return CutProblem(cut, scale, _largest_rounding(problem, chunks))
+
+
+def merge_into_ranks(problem: Problem) -> Problem:
+    """The same model with one stage per rank: neighbouring stages merged, as evenly by count as can be.
+
+    Costs and static bytes add up; a merged stage offers B and W, or BW, where all of its parts do, and the
+    cheaper whole backward of each part where they differ. There is no memory limit.
+    """
+    if problem.num_stages == problem.num_ranks:
+        chain = problem.stages
+    else:
+        share, extra = divmod(problem.num_stages, problem.num_ranks)
+        sizes = [share + (rank < extra) for rank in range(problem.num_ranks)]
+        firsts = [sum(sizes[:rank]) for rank in range(problem.num_ranks)]
+        chain = tuple(
+            _merge(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
+        )
+    return replace(
+        problem,
+        stages=chain,
+        placement=Placement.explicit(list(range(problem.num_ranks))),
+        memory_limit_bytes=None,
+    )
+
+
+def _least_common_scale(problem: Problem, chunks: int) -> int:
+    """The least factor that makes every byte count divisible by the chunks."""
+    common = chunks
+    for costs in problem.stages:
+        for value in _all_bytes(costs):
+            common = gcd(common, value)
+    return chunks // common
+
+
+def _all_bytes(costs: StageCosts) -> list[int]:
+    values = [costs.static_bytes]
+    for _, cost in costs.offered:
+        values += [cost.alloc_bytes, cost.free_bytes]
+    return values
+
+
+def _cut(costs: StageCosts, chunks: int, scale: int, part: int) -> StageCosts:
+    def share(cost: OpCost) -> OpCost:
+        return OpCost(
+            ticks=_share_of(cost.ticks, chunks),
+            alloc_bytes=cost.alloc_bytes * scale // chunks,
+            free_bytes=cost.free_bytes * scale // chunks,
+        )
+
+    per_part, odd = divmod(len(costs.layers), chunks)
+    layers = () if odd else costs.layers[part * per_part : (part + 1) * per_part]
+    cut = _each(costs, share)
+    return replace(cut, static_bytes=costs.static_bytes * scale // chunks, layers=layers)
+
+
+def _share_of(ticks: int, chunks: int) -> int:
+    return max(1, round(Fraction(ticks, chunks)))
+
+
+def _each(costs: StageCosts, change: Callable[[OpCost], OpCost]) -> StageCosts:
+    return replace(costs, **{kind.value: change(cost) for kind, cost in costs.offered})
+
+
+def _largest_rounding(problem: Problem, chunks: int) -> int:
+    return max(
+        abs(cost.ticks - chunks * _share_of(cost.ticks, chunks))
+        for costs in problem.stages
+        for _, cost in costs.offered
+    )
+
+
+def _merge(parts: tuple[StageCosts, ...]) -> StageCosts:
+    if all(part.can_divide for part in parts):
+        kinds = [OpKind.F, OpKind.B, OpKind.W]
+        if all(not part.must_divide for part in parts):
+            kinds.append(OpKind.BW)
+        sums = {kind.value: _sum([part.cost(kind) for part in parts]) for kind in kinds}
+    else:
+        sums = {
+            "F": _sum([part.F for part in parts]),
+            "BW": _sum([_whole_backward(part) for part in parts]),
+        }
+    layers = tuple(layer for part in parts for layer in part.layers)
+    return StageCosts(**sums, static_bytes=sum(part.static_bytes for part in parts), layers=layers)
+
+
+def _whole_backward(costs: StageCosts) -> OpCost:
+    if costs.BW is not None:
+        return costs.BW
+    return _sum([costs.cost(OpKind.B), costs.cost(OpKind.W)])
+
+
+def _sum(costs: list[OpCost]) -> OpCost:
+    return OpCost(
+        ticks=sum(cost.ticks for cost in costs),
+        alloc_bytes=sum(cost.alloc_bytes for cost in costs),
+        free_bytes=sum(cost.free_bytes for cost in costs),
+    )

@@ -1,0 +1,182 @@
+"""Memory limits: how they are written, what 1F1B holds, and the smallest that any schedule can do with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from synth.baselines import baseline_orders
+from synth.chunks import merge_into_ranks
+from synth.errors import InfeasibleError, InputError
+from synth.ops import Op, OpKind, RankOrders
+from synth.problem import Problem
+from synth.schedule import peak_memory_bytes
+
+_UNITS = {
+    "": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate(("", "k", "M", "G", "T"))},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), start=1)},
+}
+
+
+def one_f_one_b_bytes(problem: Problem) -> int:
+    """The activation bytes that 1F1B holds on its fullest rank: the unit of limits such as ``0.5x``.
+
+    With several stages per rank it is 1F1B of the same total model, one chunk per rank (FORMATS.md).
+    """
+    merged = merge_into_ranks(problem)
+    peaks = peak_memory_bytes(merged, baseline_orders("1f1b", merged))
+    return max(peak - static for peak, static in zip(peaks, merged.static_bytes_by_rank, strict=True))
+
+
+def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
+    """Read a memory limit as typed: bytes, a size with a unit, or a multiple of 1F1B's activations.
+
+    Parameters
+    ----------
+    text
+        ``17179869184``, ``16GiB``, ``16GB`` or ``0.5x``. A multiple is of :func:`one_f_one_b_bytes`, rounded
+        down, with each rank's static bytes added; an absolute limit includes the static bytes.
+    problem
+        What the limit is for.
+
+    Returns
+    -------
+    Bytes per rank.
+
+    Raises
+    ------
+    InputError
+        When the text is neither.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)", text.strip())
+    unit = match[2] if match else None
+    if match is None or (unit not in _UNITS and unit not in ("x", "X")):
+        raise InputError(
+            f"memory limit {text!r} is no size: write bytes, a size such as 12GiB, or a multiple such as 0.5x"
+        )
+    number = Fraction(match[1])
+    if unit in ("x", "X"):
+        activations = int(number * one_f_one_b_bytes(problem))
+        return tuple(activations + static for static in problem.static_bytes_by_rank)
+    return (int(number * _UNITS[unit or ""]),) * problem.num_ranks
+
+
+def smallest_limits_bytes(problem: Problem) -> tuple[int, ...]:
+    """The least memory each rank can do with: one microbatch at a time, backward in its thriftiest order.
+
+    No schedule needs less: leave out all ops but those of one microbatch, and what remains of a rank's
+    order is one of the orders tried here; the others only add to what is live, as long as no microbatch
+    frees more than it allocated. And microbatches run one after another need no more, plus what each
+    leaves behind for good.
+    """
+    return tuple(
+        static + _thriftiest(problem, held).peak_bytes
+        for static, held in zip(problem.static_bytes_by_rank, problem.stages_by_rank, strict=True)
+    )
+
+
+def serial_orders(problem: Problem) -> RankOrders:
+    """One microbatch at a time, in the order that needs the least memory: fits wherever anything fits."""
+    return tuple(
+        tuple(
+            Op(kind, stage, microbatch)
+            for microbatch in range(problem.num_microbatches)
+            for kind, stage in _thriftiest(problem, held).order
+        )
+        for held in problem.stages_by_rank
+    )
+
+
+def check_feasible(problem: Problem) -> None:
+    """Make sure that some schedule fits the limits.
+
+    Raises
+    ------
+    InfeasibleError
+        Naming each rank that cannot do with its limit, what it must hold, and the smallest limit that would.
+    """
+    limits = problem.memory_limit_bytes
+    if limits is None:
+        return
+    smallest = smallest_limits_bytes(problem)
+    reasons = [
+        _shortage(problem, rank, limits[rank], smallest[rank])
+        for rank in range(problem.num_ranks)
+        if smallest[rank] > limits[rank]
+    ]
+    if reasons:
+        raise InfeasibleError(reasons, smallest)
+
+
+def _shortage(problem: Problem, rank: int, limit: int, least: int) -> str:
+    held = problem.stages_by_rank[rank]
+    static = problem.static_bytes_by_rank[rank]
+    return (
+        f"rank {rank} has a limit of {limit} bytes and cannot hold one microbatch of "
+        f"stage{'s' if len(held) > 1 else ''} {', '.join(map(str, held))}, which takes {static} static and "
+        f"{least - static} activation bytes; the smallest limit that would do is {least}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Thrifty:
+    """One microbatch's order on one rank, and the peak of repeating it for every microbatch."""
+
+    peak_bytes: int
+    order: tuple[tuple[OpKind, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a rank holds part-way through one microbatch, and the order that led there."""
+
+    live: int
+    owed: frozenset[int]  # stages whose B has run and whose W has not
+    peak: int
+    order: tuple[tuple[OpKind, int], ...]
+
+    def run(self, problem: Problem, kind: OpKind, stage: int) -> _State:
+        cost = problem.stages[stage].cost(kind)
+        owed = self.owed | {stage} if kind is OpKind.B else self.owed - {stage}
+        return _State(
+            live=self.live + cost.alloc_bytes - cost.free_bytes,
+            owed=owed,
+            peak=max(self.peak, self.live + cost.alloc_bytes),
+            order=(*self.order, (kind, stage)),
+        )
+
+
+def _thriftiest(problem: Problem, held: tuple[int, ...]) -> _Thrifty:
+    """The order of one microbatch on one rank with the least peak, over all orders of its backward ops.
+
+    All forwards come first, because a rank's last stage turns around after every forward. Then the
+    backwards run from the last stage to the first, and each W anywhere after its B. What is live depends
+    only on what has run, so a walk that keeps the least peak of each state finds the best order.
+    """
+    state = _State(0, frozenset(), 0, ())
+    for stage in held:
+        state = state.run(problem, OpKind.F, stage)
+    states = [state]
+    for stage in reversed(held):
+        kinds = [kind for kind, _ in problem.stages[stage].offered if kind in (OpKind.B, OpKind.BW)]
+        reached = [state.run(problem, kind, stage) for state in states for kind in kinds]
+        states = _settle_weights(problem, reached)
+    repeats = problem.num_microbatches - 1
+    done = [state for state in states if not state.owed]
+    best = min(done, key=lambda state: state.peak + max(0, state.live) * repeats)
+    return _Thrifty(best.peak + max(0, best.live) * repeats, best.order)
+
+
+def _settle_weights(problem: Problem, states: list[_State]) -> list[_State]:
+    """All states reachable by running any owed W ops, the least peak of each."""
+    best: dict[tuple[int, frozenset[int]], _State] = {}
+    frontier = list(states)
+    while frontier:
+        state = frontier.pop()
+        known = best.get((state.live, state.owed))
+        if known is None or state.peak < known.peak:
+            best[state.live, state.owed] = state
+            frontier += [state.run(problem, OpKind.W, stage) for stage in state.owed]
+    return list(best.values())
