@@ -1,0 +1,96 @@
+"""The two JSON documents, ``pipesynth.problem`` and ``pipesynth.schedule`` (FORMATS.md).
+
+A document is read in three steps, each of which refuses with the JSON path, the value found there and what
+would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``) and ``domain``.
+``python -m synth.document`` regenerates the JSON Schemas from the wire types.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from synth.document.conversion import check_header, convert
+from synth.document.domain import (
+    ScheduleDocument,
+    problem_from_wire,
+    problem_to_wire,
+    schedule_from_wire,
+    schedule_to_wire,
+)
+from synth.document.refusal import Refusal
+from synth.document.text import layout, parse_strictly
+from synth.document.wire import (
+    PROBLEM_FORMAT,
+    SCHEDULE_FORMAT,
+    VERSION,
+    ProblemWire,
+    ScheduleWire,
+    generate_schemas,
+)
+from synth.problem import Problem
+
+__all__ = [
+    "PROBLEM_FORMAT",
+    "SCHEDULE_FORMAT",
+    "VERSION",
+    "ScheduleDocument",
+    "generate_schemas",
+    "read_problem",
+    "read_schedule",
+    "write_problem",
+    "write_schedule",
+]
+
+
+def read_problem(text: str | bytes, source: str = "") -> Problem:
+    """Read a problem document.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        In one sentence: the JSON path, the value found there, and what would be accepted.
+    """
+    refuse = Refusal(source)
+    tree = parse_strictly(text, refuse)
+    check_header(tree, PROBLEM_FORMAT, "$", refuse)
+    return problem_from_wire(convert(tree, ProblemWire, refuse), "$", refuse)
+
+
+def write_problem(problem: Problem) -> str:
+    """Write a problem document; reading it gives an equal problem."""
+    return layout(msgspec.to_builtins(problem_to_wire(problem, problem.placement)))
+
+
+def read_schedule(text: str | bytes, source: str = "") -> ScheduleDocument:
+    """Read a schedule document, whose schedule and claims may still be wrong: that is the verifier's to say.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        In one sentence: the JSON path, the value found there, and what would be accepted.
+    """
+    refuse = Refusal(source)
+    tree = parse_strictly(text, refuse)
+    check_header(tree, SCHEDULE_FORMAT, "$", refuse)
+    if isinstance(tree.get("problem"), dict):
+        check_header(tree["problem"], PROBLEM_FORMAT, "$.problem", refuse)
+    return schedule_from_wire(convert(tree, ScheduleWire, refuse), refuse)
+
+
+def write_schedule(document: ScheduleDocument) -> str:
+    """Write a schedule document, its problem's placement resolved to ``stage_to_rank``."""
+    return layout(msgspec.to_builtins(schedule_to_wire(document)))

@@ -1,0 +1,251 @@
+"""Wire types to the domain and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET
+
+from synth.certificate import Certificate, Provenance, Status
+from synth.document.refusal import Refusal, shortened
+from synth.document.wire import (
+    PROBLEM_FORMAT,
+    SCHEDULE_FORMAT,
+    VERSION,
+    CertificateWire,
+    MetricsWire,
+    OpCostWire,
+    PlacementWire,
+    ProblemWire,
+    ProvenanceWire,
+    ScheduleWire,
+    StageWire,
+    TimedOpWire,
+    TransfersWire,
+    Wire,
+)
+from synth.errors import InvalidProblemError
+from synth.ops import Op, TimedOp
+from synth.placement import Placement, PlacementKind, place
+from synth.problem import OpCost, Problem, StageCosts, uniform_transfers
+from synth.schedule import Metrics, Schedule, measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleDocument:
+    """A schedule and what its document claims of it; the claims are the verifier's to check.
+
+    Parameters
+    ----------
+    schedule
+        The problem and the timed ops.
+    metrics
+        What the document says the schedule achieves.
+    certificate
+        The value and the bound.
+    stated_gap, stated_status
+        As the document states them; the certificate computes its own.
+    provenance
+        How the schedule was made.
+    """
+
+    schedule: Schedule
+    metrics: Metrics
+    certificate: Certificate
+    stated_gap: float
+    stated_status: Status
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, schedule: Schedule, certificate: Certificate, provenance: Provenance) -> ScheduleDocument:
+        """The document that states what the schedule's own numbers are."""
+        return cls(
+            schedule=schedule,
+            metrics=measure(schedule),
+            certificate=certificate,
+            stated_gap=certificate.gap,
+            stated_status=certificate.status,
+            provenance=provenance,
+        )
+
+
+def problem_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> Problem:
+    """The problem of a document or of the part of one at the path."""
+    _only_one_of(wire.placement, f"{path}.placement", ("stage_to_rank", "kind"), refuse)
+    _only_one_of(wire.transfers, f"{path}.transfers", ("ticks", "ticks_by_rank_pair"), refuse)
+    if wire.num_ranks > len(wire.stages):
+        # Said before anything of the size num_ranks times num_ranks is built.
+        rule = f"every rank holds a stage; give at most {len(wire.stages)}, or more stages"
+        refuse(f"{path}.num_ranks", str(wire.num_ranks), rule)
+    try:
+        return Problem(
+            num_ranks=wire.num_ranks,
+            num_microbatches=wire.num_microbatches,
+            placement=_placement(wire),
+            stages=tuple(map(_stage_costs, wire.stages)),
+            transfer_ticks=_transfer_ticks(wire),
+            links=wire.transfers.links,
+            memory_limit_bytes=_memory_limit_bytes(wire),
+            objective=wire.objective,
+            tick_seconds=wire.tick_seconds,
+            name=wire.name,
+            source=wire.source,
+        )
+    except InvalidProblemError as error:
+        refuse(f"{path}.{error.where}", shortened(str(error.given)), error.rule)
+
+
+def problem_to_wire(problem: Problem, placement: Placement) -> ProblemWire:
+    """The document of a problem, with a placement that may be named or resolved."""
+    return ProblemWire(
+        format=PROBLEM_FORMAT,
+        version=VERSION,
+        name=problem.name,
+        source=problem.source,
+        tick_seconds=problem.tick_seconds,
+        num_ranks=problem.num_ranks,
+        num_microbatches=problem.num_microbatches,
+        placement=_placement_wire(problem, placement),
+        stages=tuple(map(_stage_wire, problem.stages)),
+        transfers=_transfers_wire(problem),
+        memory_limit_bytes=_memory_limit_wire(problem),
+        objective=problem.objective,
+    )
+
+
+def schedule_from_wire(wire: ScheduleWire, refuse: Refusal) -> ScheduleDocument:
+    """The schedule and the claims of a document."""
+    if wire.problem.placement.kind == "auto":
+        refuse("$.problem.placement.kind", '"auto"', "give the stage_to_rank the schedule was made for")
+    problem = problem_from_wire(wire.problem, "$.problem", refuse)
+    problem = problem.with_placement(Placement.explicit(problem.stage_to_rank))
+    _check_one_per_rank("$.ranks", len(wire.ranks), problem, refuse)
+    peaks = wire.metrics.peak_memory_bytes
+    _check_one_per_rank("$.metrics.peak_memory_bytes", len(peaks), problem, refuse)
+    return ScheduleDocument(
+        schedule=Schedule(problem, tuple(tuple(map(_timed_op, rank)) for rank in wire.ranks)),
+        metrics=Metrics(**msgspec.structs.asdict(wire.metrics)),
+        certificate=_certificate(wire.certificate),
+        stated_gap=wire.certificate.gap,
+        stated_status=wire.certificate.status,
+        provenance=Provenance(**msgspec.structs.asdict(wire.provenance)),
+    )
+
+
+def schedule_to_wire(document: ScheduleDocument) -> ScheduleWire:
+    """The document of a schedule, its placement resolved."""
+    problem = document.schedule.problem
+    return ScheduleWire(
+        format=SCHEDULE_FORMAT,
+        version=VERSION,
+        problem=problem_to_wire(problem, Placement.explicit(problem.stage_to_rank)),
+        ranks=tuple(tuple(map(_timed_op_wire, rank)) for rank in document.schedule.ranks),
+        metrics=msgspec.convert(document.metrics, MetricsWire, from_attributes=True),
+        certificate=_certificate_wire(document),
+        provenance=msgspec.convert(document.provenance, ProvenanceWire, from_attributes=True),
+    )
+
+
+def _only_one_of(wire: Wire, path: str, keys: tuple[str, str], refuse: Refusal) -> None:
+    given = [key for key in keys if getattr(wire, key) is not UNSET]
+    if len(given) != 1:
+        found = " and ".join(given) if given else f"without {' and '.join(keys)}"
+        refuse(path, f"given {found}" if given else found, f"give {' or '.join(keys)}, exactly one of them")
+
+
+def _placement(wire: ProblemWire) -> Placement:
+    stage_to_rank, kind = wire.placement.stage_to_rank, wire.placement.kind
+    if isinstance(stage_to_rank, tuple):
+        return Placement.explicit(stage_to_rank)
+    return place(PlacementKind(str(kind)), wire.num_ranks, len(wire.stages))
+
+
+def _placement_wire(problem: Problem, placement: Placement) -> PlacementWire:
+    kind = placement.kind
+    if kind is not PlacementKind.MAP:
+        named = place(kind, problem.num_ranks, problem.num_stages)
+        # The loop stands in until the solver has chosen, so under auto the map says nothing.
+        if kind is PlacementKind.AUTO or named.stage_to_rank == placement.stage_to_rank:
+            return msgspec.convert({"kind": kind.value}, PlacementWire)
+    return PlacementWire(stage_to_rank=placement.stage_to_rank)
+
+
+def _transfer_ticks(wire: ProblemWire) -> tuple[tuple[int, ...], ...]:
+    if isinstance(wire.transfers.ticks, int):
+        return uniform_transfers(wire.num_ranks, wire.transfers.ticks)
+    assert isinstance(wire.transfers.ticks_by_rank_pair, tuple), "exactly one is given"
+    return wire.transfers.ticks_by_rank_pair
+
+
+def _transfers_wire(problem: Problem) -> TransfersWire:
+    matrix = problem.transfer_ticks
+    ticks = matrix[0][-1] if problem.num_ranks > 1 else 0
+    if matrix == uniform_transfers(problem.num_ranks, ticks):
+        return TransfersWire(ticks=ticks, links=problem.links)
+    return TransfersWire(ticks_by_rank_pair=matrix, links=problem.links)
+
+
+def _memory_limit_bytes(wire: ProblemWire) -> tuple[int, ...] | None:
+    limit = wire.memory_limit_bytes
+    return (limit,) * wire.num_ranks if isinstance(limit, int) else limit
+
+
+def _memory_limit_wire(problem: Problem) -> int | tuple[int, ...] | None:
+    limits = problem.memory_limit_bytes
+    return limits[0] if limits is not None and len(set(limits)) == 1 else limits
+
+
+def _op_cost(wire: OpCostWire) -> OpCost:
+    return OpCost(ticks=wire.ticks, alloc_bytes=wire.alloc_bytes, free_bytes=wire.free_bytes)
+
+
+def _stage_costs(wire: StageWire) -> StageCosts:
+    return StageCosts(
+        F=_op_cost(wire.F),
+        B=None if wire.B is None else _op_cost(wire.B),
+        W=None if wire.W is None else _op_cost(wire.W),
+        BW=None if wire.BW is None else _op_cost(wire.BW),
+        static_bytes=wire.static_bytes,
+        layers=wire.layers if isinstance(wire.layers, tuple) else (),
+    )
+
+
+def _stage_wire(costs: StageCosts) -> StageWire:
+    wire = msgspec.convert(costs, StageWire, from_attributes=True)
+    return wire if costs.layers else msgspec.structs.replace(wire, layers=UNSET)
+
+
+def _timed_op(wire: TimedOpWire) -> TimedOp:
+    return TimedOp(Op(wire.op, wire.stage, wire.microbatch), wire.start, wire.end)
+
+
+def _timed_op_wire(timed: TimedOp) -> TimedOpWire:
+    kind, stage, microbatch = timed.op
+    return TimedOpWire(op=kind, stage=stage, microbatch=microbatch, start=timed.start, end=timed.end)
+
+
+def _certificate(wire: CertificateWire) -> Certificate:
+    return Certificate(
+        objective=wire.objective,
+        value=wire.value,
+        lower_bound=wire.lower_bound,
+        bound_from=wire.bound_from,
+    )
+
+
+def _check_one_per_rank(path: str, length: int, problem: Problem, refuse: Refusal) -> None:
+    if length != problem.num_ranks:
+        refuse(path, f"{length} long", f"give {problem.num_ranks} entries, one per rank")
+
+
+def _certificate_wire(document: ScheduleDocument) -> CertificateWire:
+    claim = document.certificate
+    return CertificateWire(
+        objective=claim.objective,
+        value=claim.value,
+        lower_bound=claim.lower_bound,
+        gap=document.stated_gap,
+        status=document.stated_status,
+        bound_from=claim.bound_from,
+    )

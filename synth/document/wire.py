@@ -1,0 +1,176 @@
+"""The documents as written: one frozen type per JSON object, separate from the domain.
+
+A description is what an error message says would be accepted; the JSON Schemas carry it too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from synth.certificate import Status
+from synth.ops import OpKind
+from synth.problem import Links, Objective
+
+PROBLEM_FORMAT: Final = "pipesynth.problem"
+SCHEDULE_FORMAT: Final = "pipesynth.schedule"
+VERSION: Final = 1
+"""The version written, and the newest one read."""
+
+Count = Annotated[int, Meta(ge=1, description="an integer ≥ 1")]
+Amount = Annotated[int, Meta(ge=0, description="an integer ≥ 0")]
+Tick = Annotated[int, Meta(description="an integer number of ticks")]
+Number = Annotated[float, Meta(description="a finite number")]
+Text = Annotated[str, Meta(description="a string")]
+Amounts = Annotated[tuple[Amount, ...], Meta(description="a list of integers ≥ 0, one per rank")]
+ObjectiveName = Annotated[Objective, Meta(description='"makespan" or "rank_span"')]
+NamedKind = Literal["loop", "v", "wave", "auto"]
+
+
+class Wire(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """An object of a document, as written."""
+
+
+class OpCostWire(Wire, frozen=True, kw_only=True):
+    """What one op takes."""
+
+    ticks: Count
+    alloc_bytes: Amount = 0
+    free_bytes: Amount = 0
+
+
+class StageWire(Wire, frozen=True, kw_only=True):
+    """A stage: F, and B with W, or BW, or all of them."""
+
+    F: OpCostWire
+    B: OpCostWire | None = None
+    W: OpCostWire | None = None
+    BW: OpCostWire | None = None
+    static_bytes: Amount = 0
+    layers: Annotated[tuple[Text, ...] | UnsetType, Meta(description="a list of layer names")] = UNSET
+
+
+class PlacementWire(Wire, frozen=True, kw_only=True):
+    """A map from stages to ranks, or the name of one."""
+
+    stage_to_rank: (
+        Annotated[tuple[Amount, ...], Meta(description="a list of ranks, one per stage")] | UnsetType
+    ) = UNSET
+    kind: Annotated[NamedKind, Meta(description='"loop", "v", "wave" or "auto"')] | UnsetType = UNSET
+
+
+class TransfersWire(Wire, frozen=True, kw_only=True):
+    """The ticks of a transfer, for every pair of different ranks or for each."""
+
+    ticks: Amount | UnsetType = UNSET
+    ticks_by_rank_pair: (
+        Annotated[tuple[Amounts, ...], Meta(description="a square matrix of integers ≥ 0, [from][to]")]
+        | UnsetType
+    ) = UNSET
+    links: Annotated[Links, Meta(description='"free" or "exclusive"')] = Links.FREE
+
+
+def _exactly_one(*keys: str) -> Meta:
+    """The schema's way to say what :func:`_only_one_of` checks."""
+    return Meta(extra_json_schema={"oneOf": [{"required": [key]} for key in keys]})
+
+
+class ProblemWire(Wire, frozen=True, kw_only=True):
+    """A ``pipesynth.problem`` document."""
+
+    format: Literal["pipesynth.problem"]
+    version: Literal[1]
+    name: Text = ""
+    source: Text = ""
+    tick_seconds: Annotated[float, Meta(gt=0, description="a finite number of seconds above 0")] = 1e-6
+    num_ranks: Count
+    num_microbatches: Count
+    placement: Annotated[PlacementWire, _exactly_one("stage_to_rank", "kind")]
+    stages: Annotated[
+        tuple[StageWire, ...], Meta(min_length=1, description="a list with one entry per stage, at least one")
+    ]
+    transfers: Annotated[TransfersWire, _exactly_one("ticks", "ticks_by_rank_pair")] = TransfersWire(ticks=0)
+    memory_limit_bytes: Annotated[
+        Amount | Amounts | None,
+        Meta(description="an integer ≥ 0 for every rank, a list with one per rank, or null for no limit"),
+    ] = None
+    objective: ObjectiveName = Objective.MAKESPAN
+
+
+class TimedOpWire(Wire, frozen=True, kw_only=True):
+    """An op with its planned start and end in ticks."""
+
+    op: Annotated[OpKind, Meta(description='"F", "B", "W" or "BW"')]
+    stage: Amount
+    microbatch: Amount
+    start: Tick
+    end: Tick
+
+
+class MetricsWire(Wire, frozen=True, kw_only=True):
+    """What the schedule achieves: ticks, and bytes per rank."""
+
+    makespan: Amount
+    rank_span: Amount
+    work: Amount
+    bubble_ratio: Number
+    peak_memory_bytes: Amounts
+
+
+class CertificateWire(Wire, frozen=True, kw_only=True):
+    """A value, a lower bound, and the argument for the bound."""
+
+    objective: ObjectiveName
+    value: Count
+    lower_bound: Amount
+    gap: Number
+    status: Annotated[Status, Meta(description='"optimal", "feasible", "infeasible" or "unknown"')]
+    bound_from: Text
+
+
+class ProvenanceWire(Wire, frozen=True, kw_only=True):
+    """How the schedule was made."""
+
+    tool: Text
+    tool_version: Text
+    method: Text
+    solver: Text = ""
+    solver_version: Text = ""
+    seed: Amount = 0
+    workers: Count = 1
+    wall_seconds: Annotated[float, Meta(ge=0, description="a finite number of seconds ≥ 0")] = 0.0
+    created: Text
+
+
+Ranks = Annotated[
+    tuple[Annotated[tuple[TimedOpWire, ...], Meta(description="a list of timed ops")], ...],
+    Meta(description="a list with one list of timed ops per rank"),
+]
+
+
+class ScheduleWire(Wire, frozen=True, kw_only=True):
+    """A ``pipesynth.schedule`` document."""
+
+    format: Literal["pipesynth.schedule"]
+    version: Literal[1]
+    problem: ProblemWire
+    ranks: Ranks
+    metrics: MetricsWire
+    certificate: CertificateWire
+    provenance: ProvenanceWire
+
+
+def generate_schemas() -> dict[str, str]:
+    """The JSON Schemas of both documents: file name to text."""
+    return {
+        f"{kind}.schema.json": json.dumps(
+            {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(wire)},
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n"
+        for kind, wire in (("problem", ProblemWire), ("schedule", ScheduleWire))
+    }
