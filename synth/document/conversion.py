@@ -15,6 +15,8 @@ from synth.document.wire import VERSION, Wire
 
 AnyWire = TypeVar("AnyWire", bound=Wire)
 _WHERE = re.compile(r"at `(\$[\w.\[\]]*)`\Z")
+_NEAR = 0.75
+"""How alike, from 0 to 1, an unknown key must be to one that may have been meant."""
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
@@ -38,6 +40,7 @@ def check_header(tree: Any, expected: str, path: str, refuse: Refusal) -> None:
 
 
 def convert(tree: Any, wire: type[AnyWire], refuse: Refusal) -> AnyWire:
+    """Convert to a wire type: exact types, every required key, no unknown ones."""
     try:
         return msgspec.convert(tree, wire, strict=True)
     except msgspec.ValidationError as error:
@@ -68,13 +71,14 @@ def _explain(message: str, tree: Any, wire: type[Wire], refuse: Refusal) -> NoRe
 def _objects_with_unknown_keys(
     node: Any, type_: inspect.Type, path: str = "$"
 ) -> Iterator[tuple[str, dict[str, Any], inspect.Type]]:
+    """The objects in which a key is none of their type's fields, with their paths."""
     fields = _fields(type_)
     if isinstance(node, dict) and fields:
         if not node.keys() <= fields.keys():
             yield path, node, type_
         for key in filter(fields.__contains__, node):
             yield from _objects_with_unknown_keys(node[key], fields[key].type, f"{path}.{key}")
-    elif isinstance(node, list):
+    elif isinstance(node, list) and not isinstance(type_, inspect.AnyType):
         for index, item in enumerate(node):
             yield from _objects_with_unknown_keys(item, _type_below(type_, index), f"{path}[{index}]")
 
@@ -110,14 +114,12 @@ def _accepted(type_: inspect.Type) -> str:
     described = type_.extra_json_schema if isinstance(type_, inspect.Metadata) else None
     if described and "description" in described:
         return str(described["description"])
-    if isinstance(type_, inspect.LiteralType):
-        return " or ".join(map(_shown, type_.values))
     null = ", or null" if any(isinstance(t, inspect.NoneType) for t in _alternatives(type_)) else ""
     return f"an object with {_listed(list(_fields(type_)))}{null}"
 
 
 def _near_keys(key: str, fields: dict[str, inspect.Field]) -> str:
-    near = difflib.get_close_matches(key, fields, n=1)
+    near = difflib.get_close_matches(key, fields, n=1, cutoff=_NEAR)
     meant = f"perhaps {near[0]} is meant" if near else "remove it"
     return f"{meant}; the keys here are {_listed(list(fields))}"
 

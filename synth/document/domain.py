@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from synth.certificate import Certificate, Provenance, Status
-from synth.document.refusal import Refusal, shortened
+from synth.document.refusal import Refusal
 from synth.document.wire import (
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
@@ -93,7 +93,7 @@ def problem_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> Problem:
             source=wire.source,
         )
     except InvalidProblemError as error:
-        refuse(f"{path}.{error.where}", shortened(str(error.given)), error.rule)
+        refuse(f"{path}.{error.where}", str(error.given), error.rule)
 
 
 def problem_to_wire(problem: Problem, placement: Placement) -> ProblemWire:

@@ -89,7 +89,7 @@ class _Hooks:
         # The digits are counted first: converting very many of them takes very long.
         if len(literal) <= _MOST_DIGITS + 1 and abs(value := int(literal)) < SMALLEST_REFUSED:
             return value
-        return self._refuse(shortened(literal), "give an integer below 2**62 in size, in larger units")
+        return self._refuse(shortened(literal), "give an integer below 2**62 in size")
 
     def float(self, literal: str) -> float | _Refused:
         value = float(literal)

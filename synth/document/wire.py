@@ -73,9 +73,16 @@ class TransfersWire(Wire, frozen=True, kw_only=True):
     links: Annotated[Links, Meta(description='"free" or "exclusive"')] = Links.FREE
 
 
-def _exactly_one(*keys: str) -> Meta:
-    """The schema's way to say what :func:`_only_one_of` checks."""
-    return Meta(extra_json_schema={"oneOf": [{"required": [key]} for key in keys]})
+def _exactly_one(key: str, other: str, description: str) -> Meta:
+    """One of two keys, never both: schemas can say it, the wire types cannot, so the domain step checks."""
+    one_of = [{"required": [key]}, {"required": [other]}]
+    return Meta(description=description, extra_json_schema={"oneOf": one_of})
+
+
+PLACEMENT_RULE = _exactly_one(
+    "stage_to_rank", "kind", '{"stage_to_rank": […]} or {"kind": "loop", "v", "wave" or "auto"}'
+)
+TRANSFERS_RULE = _exactly_one("ticks", "ticks_by_rank_pair", '{"ticks": …} or {"ticks_by_rank_pair": [[…]]}')
 
 
 class ProblemWire(Wire, frozen=True, kw_only=True):
@@ -88,11 +95,11 @@ class ProblemWire(Wire, frozen=True, kw_only=True):
     tick_seconds: Annotated[float, Meta(gt=0, description="a finite number of seconds above 0")] = 1e-6
     num_ranks: Count
     num_microbatches: Count
-    placement: Annotated[PlacementWire, _exactly_one("stage_to_rank", "kind")]
+    placement: Annotated[PlacementWire, PLACEMENT_RULE]
     stages: Annotated[
         tuple[StageWire, ...], Meta(min_length=1, description="a list with one entry per stage, at least one")
     ]
-    transfers: Annotated[TransfersWire, _exactly_one("ticks", "ticks_by_rank_pair")] = TransfersWire(ticks=0)
+    transfers: Annotated[TransfersWire, TRANSFERS_RULE] = TransfersWire(ticks=0)
     memory_limit_bytes: Annotated[
         Amount | Amounts | None,
         Meta(description="an integer ≥ 0 for every rank, a list with one per rank, or null for no limit"),
@@ -156,7 +163,7 @@ class ScheduleWire(Wire, frozen=True, kw_only=True):
 
     format: Literal["pipesynth.schedule"]
     version: Literal[1]
-    problem: ProblemWire
+    problem: Annotated[ProblemWire, Meta(description="the full problem document")]
     ranks: Ranks
     metrics: MetricsWire
     certificate: CertificateWire
