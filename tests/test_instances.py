@@ -27,7 +27,7 @@ def test_instance_is_a_problem_with_a_source(name):
     for costs in problem.stages:
         b, w = costs.B, costs.W
         both = OpCost(ticks=b.ticks + w.ticks, free_bytes=b.free_bytes + w.free_bytes)
-        assert costs.BW == both
+        assert both == costs.BW
         assert costs.F.alloc_bytes == costs.BW.free_bytes
     assert read_problem(write_problem(problem)) == problem
 
