@@ -59,7 +59,7 @@ def parse_strictly(text: str | bytes, refuse: Refusal) -> Any:
         given = f"not JSON at line {error.lineno}, column {error.colno}"
         refuse("$", given, _RULES_OF_JSON.get(error.msg, error.msg[:1].lower() + error.msg[1:]))
     except RecursionError:
-        refuse("$", "nested too deeply to read", "no document of ours is nested more than seven deep")
+        refuse("$", "nested too deeply to read", "no document of ours is nested more than five deep")
     if hooks.refused or _MAYBE_SURROGATE.search(text):
         for path, found in _refused_values(tree):
             refuse(path, found.given, found.rule)
