@@ -1,7 +1,7 @@
 """Building blocks: one microbatch's ops with relative start times, repeated every so many ticks.
 
 A pipeline schedule is a small pattern laid down once per microbatch ("Pipeline Parallelism with Controllable
-Memory", arXiv 2405.15362, section 3). The block's times only decide the order of each rank: real times
+Memory", arXiv 2405.15362). The block's times only decide the order of each rank: real times
 follow by longest path, which is what the paper calls squeezing.
 """
 
@@ -143,7 +143,7 @@ def lifespan_peak_bytes(block: BuildingBlock, problem: Problem) -> tuple[int, ..
 
     References
     ----------
-    arXiv 2405.15362, section 3.2, equation 1 (there all is freed at W, so ``bytes`` is F's allocation).
+    arXiv 2405.15362, equation 1 (there all is freed at W, so ``bytes`` is F's allocation).
     """
     starts = block.start_ticks
     peaks = list(problem.static_bytes_by_rank)

@@ -1,0 +1,175 @@
+"""Published schedules on any problem's costs: orders by rule, no solver.
+
+A baseline is a rule for every rank's order; times follow by longest path (:mod:`synth.timing`). Its closed
+forms are the published ones, with transfer times where these are known.
+
+=================  ================================  =============================================
+name               module                            bubble of ``rank_span`` (equal stages, c = 0)
+=================  ================================  =============================================
+gpipe              :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
+1f1b               :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
+interleaved-1f1b   ``interleaved``                   (p-1)(F+BW), of one of v stages per rank
+zb-h1              ``zero_bubble``                   (p-1)(F+B-W)
+zb-h2              ``zero_bubble``                   (p-1)(F+B-2W)
+v-min              ``v_shaped``                      about 4p passes of half a stage
+v-half             ``v_shaped``                      about 3p passes of half a stage
+v-zb               ``v_shaped``                      0 for F = B = W
+=================  ================================  =============================================
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from synth.baselines.flushed import (
+    gpipe,
+    gpipe_bubble_ticks,
+    gpipe_peak_bytes,
+    one_f_one_b,
+    one_f_one_b_bubble_ticks,
+    one_f_one_b_peak_bytes,
+)
+from synth.baselines.interleaved import (
+    interleaved_1f1b,
+    interleaved_1f1b_bubble_ticks,
+    interleaved_1f1b_peak_bytes,
+)
+from synth.baselines.v_shaped import (
+    v_half,
+    v_half_bubble_ticks,
+    v_half_peak_bytes,
+    v_min,
+    v_min_bubble_ticks,
+    v_min_peak_bytes,
+    v_zb,
+    v_zb_bubble_ticks,
+    v_zb_peak_bytes,
+)
+from synth.baselines.zero_bubble import (
+    zb_h1,
+    zb_h1_bubble_ticks,
+    zb_h1_peak_bytes,
+    zb_h2,
+    zb_h2_bubble_ticks,
+    zb_h2_peak_bytes,
+)
+from synth.errors import InputError
+from synth.ops import RankOrders
+from synth.problem import Problem
+
+__all__ = ["BASELINES", "Baseline", "baseline_orders"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A published schedule: its rule and its closed forms.
+
+    Every function raises :class:`~synth.errors.BaselineUndefinedError` where the schedule is not defined.
+
+    Parameters
+    ----------
+    name
+        As the command line takes it.
+    source
+        Paper and place.
+    orders
+        The order of every rank.
+    bubble_ticks
+        Idle ticks of the rank with the longest span, or None outside the domain its docstring states.
+    peak_bytes
+        The peak of every rank, static bytes included, or None outside the domain its docstring states.
+    """
+
+    name: str
+    source: str
+    orders: Callable[[Problem], RankOrders]
+    bubble_ticks: Callable[[Problem], int | None]
+    peak_bytes: Callable[[Problem], tuple[int, ...] | None]
+
+
+_ZERO_BUBBLE = "Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241"
+_CONTROLLABLE = "Qi et al., Pipeline Parallelism with Controllable Memory, arXiv 2405.15362"
+
+BASELINES: Mapping[str, Baseline] = MappingProxyType(
+    {
+        baseline.name: baseline
+        for baseline in (
+            Baseline(
+                name="gpipe",
+                source="Huang et al., GPipe, arXiv 1811.06965, figure 2",
+                orders=gpipe,
+                bubble_ticks=gpipe_bubble_ticks,
+                peak_bytes=gpipe_peak_bytes,
+            ),
+            Baseline(
+                name="1f1b",
+                source="Narayanan et al., PipeDream-Flush, arXiv 2006.09503",
+                orders=one_f_one_b,
+                bubble_ticks=one_f_one_b_bubble_ticks,
+                peak_bytes=one_f_one_b_peak_bytes,
+            ),
+            Baseline(
+                name="interleaved-1f1b",
+                source="Narayanan et al., Megatron-LM, arXiv 2104.04473, section 2.2",
+                orders=interleaved_1f1b,
+                bubble_ticks=interleaved_1f1b_bubble_ticks,
+                peak_bytes=interleaved_1f1b_peak_bytes,
+            ),
+            Baseline(
+                name="zb-h1",
+                source=f"{_ZERO_BUBBLE}, table 2",
+                orders=zb_h1,
+                bubble_ticks=zb_h1_bubble_ticks,
+                peak_bytes=zb_h1_peak_bytes,
+            ),
+            Baseline(
+                name="zb-h2",
+                source=f"{_ZERO_BUBBLE}, table 2",
+                orders=zb_h2,
+                bubble_ticks=zb_h2_bubble_ticks,
+                peak_bytes=zb_h2_peak_bytes,
+            ),
+            Baseline(
+                name="v-min",
+                source=f"{_CONTROLLABLE}, table 8",
+                orders=v_min,
+                bubble_ticks=v_min_bubble_ticks,
+                peak_bytes=v_min_peak_bytes,
+            ),
+            Baseline(
+                name="v-half",
+                source=f"{_CONTROLLABLE}, table 9",
+                orders=v_half,
+                bubble_ticks=v_half_bubble_ticks,
+                peak_bytes=v_half_peak_bytes,
+            ),
+            Baseline(
+                name="v-zb",
+                source=f"{_CONTROLLABLE}, table 1",
+                orders=v_zb,
+                bubble_ticks=v_zb_bubble_ticks,
+                peak_bytes=v_zb_peak_bytes,
+            ),
+        )
+    }
+)
+"""The baselines by name."""
+
+
+def baseline_orders(name: str, problem: Problem) -> RankOrders:
+    """The order of every rank under a published schedule.
+
+    Raises
+    ------
+    InputError
+        When no baseline has that name.
+    BaselineUndefinedError
+        When the baseline does not exist for this problem.
+    """
+    if name not in BASELINES:
+        near = difflib.get_close_matches(name, BASELINES) or list(BASELINES)
+        raise InputError(f"{name!r} is no baseline: use {' or '.join(near)}")
+    return BASELINES[name].orders(problem)
