@@ -1,0 +1,426 @@
+"""Baselines: complete and deadlock-free everywhere, and equal to the published closed forms and figures.
+
+Published figures come from ``data/published.json``, each row with its source. ``[R]`` cells below are re-runs
+of the authors' released scheduler on the same profiles.
+"""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synth.baselines import BASELINES, baseline_orders
+from synth.baselines.shapes import EqualTicks, equal_ticks
+from synth.baselines.v_shaped import v_half_block, v_min_block, v_zb_block
+from synth.baselines.zero_bubble import (
+    few_microbatches_ticks,
+    first_backward_bound_ticks,
+    flat_from_microbatches,
+    zb_1p_bubble_ticks,
+    zb_limit_bytes,
+)
+from synth.errors import BaselineUndefinedError, InputError
+from synth.placement import Placement, PlacementKind
+from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
+from synth.schedule import Metrics, measure, peak_memory_bytes
+from synth.timing import schedule_orders
+
+PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
+PROFILES = {row["id"]: row for row in PUBLISHED["table9_profiles"] + PUBLISHED["table8"]["rows"]}
+BUBBLES = {row["id"]: row for row in PUBLISHED["table5_bubble"]["rows"] + PUBLISHED["table8"]["rows"]}
+HETERO = PUBLISHED["code_instances"]["instances"][0]
+
+RANKS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
+CHAINS = ("gpipe", "1f1b", "zb-h1", "zb-h2")
+V_SHAPED = ("v-min", "v-half", "v-zb")
+
+
+def stage_of(F: int, B: int, W: int, *, activation: int = 2, between: int = 1, static: int = 0) -> StageCosts:
+    """A stage that holds ``activation`` bytes from F and ``between`` from B to W, and offers BW too."""
+    return StageCosts(
+        F=OpCost(ticks=F, alloc_bytes=activation),
+        B=OpCost(ticks=B, free_bytes=activation - between),
+        W=OpCost(ticks=W, free_bytes=between),
+        BW=OpCost(ticks=B + W, free_bytes=activation),
+        static_bytes=static,
+    )
+
+
+UNIT = stage_of(1, 1, 1)
+UNIT_CHUNK = stage_of(1, 1, 1, activation=1, between=1)
+"""Half a stage; all is freed at W, as the V papers count."""
+
+
+def problem_for(
+    name: str, num_ranks: int, num_microbatches: int, stage: StageCosts, *, transfer: int = 0, chunks: int = 1
+) -> Problem:
+    return uniform_problem(
+        num_ranks,
+        num_microbatches,
+        stage,
+        transfer_ticks=transfer,
+        chunks=2 if name in V_SHAPED else chunks,
+        kind=PlacementKind.V if name in V_SHAPED else PlacementKind.LOOP,
+        objective=Objective.RANK_SPAN,
+    )
+
+
+def measured(name: str, problem: Problem) -> Metrics:
+    return measure(schedule_orders(problem, baseline_orders(name, problem)))
+
+
+def assert_meets_closed_forms(name: str, problem: Problem) -> None:
+    metrics = measured(name, problem)
+    bubble = BASELINES[name].bubble_ticks(problem)
+    peak = BASELINES[name].peak_bytes(problem)
+    assert bubble is None or metrics.rank_span - metrics.work == bubble
+    assert peak is None or metrics.peak_memory_bytes == peak
+
+
+def microbatches_for(name: str, num_ranks: int) -> list[int]:
+    if name == "interleaved-1f1b":
+        return [num_ranks, 2 * num_ranks, 3 * num_ranks]
+    p = num_ranks
+    return sorted({1, 2, max(1, p - 1), p, p + 1, max(1, 2 * p - 1), 2 * p, 3 * p + 1})
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_closed_forms_hold_on_unit_times_and_orders_are_complete(name, num_ranks):
+    stage = UNIT_CHUNK if name in V_SHAPED else UNIT
+    for num_microbatches in microbatches_for(name, num_ranks):
+        for chunks in (1, 2, 3) if name == "interleaved-1f1b" else (1,):
+            problem = problem_for(name, num_ranks, num_microbatches, stage, chunks=chunks)
+            assert_meets_closed_forms(name, problem)
+            small_v = name in V_SHAPED and num_microbatches < 2 * num_ranks
+            assert (BASELINES[name].bubble_ticks(problem) is None) == small_v
+            assert (BASELINES[name].peak_bytes(problem) is None) == small_v
+
+
+@given(
+    name=st.sampled_from(sorted(BASELINES)),
+    num_ranks=st.integers(1, 6),
+    size=st.integers(1, 14),
+    chunks=st.integers(1, 3),
+    ticks=st.tuples(*[st.integers(1, 40)] * 3),
+    transfer=st.integers(0, 12),
+    held=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    undivided=st.booleans(),
+)
+@settings(max_examples=250, deadline=None)
+def test_closed_forms_hold_for_any_equal_costs(
+    name, num_ranks, size, chunks, ticks, transfer, held, undivided
+):
+    stage = stage_of(*ticks, activation=sum(held), between=held[0], static=7)
+    if not undivided:
+        stage = replace(stage, BW=None)
+    num_microbatches = size if name != "interleaved-1f1b" else num_ranks * (1 + size % 4)
+    if name != "interleaved-1f1b":
+        chunks = 1
+    problem = problem_for(name, num_ranks, num_microbatches, stage, transfer=transfer, chunks=chunks)
+    assert_meets_closed_forms(name, problem)
+
+
+@given(
+    name=st.sampled_from(["gpipe", "1f1b", "zb-h1", "zb-h2", "v-min", "v-half", "v-zb", "interleaved-1f1b"]),
+    data=st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_orders_never_deadlock_on_unequal_costs_and_permuted_ranks(name, data):
+    num_ranks = data.draw(st.integers(1, 5))
+    turn = tuple(data.draw(st.permutations(range(num_ranks))))
+    chunks = 2 if name in V_SHAPED else data.draw(st.integers(1, 3)) if name[0] in "gi" else 1
+    placement = turn + turn[::-1] if name in V_SHAPED else turn * chunks
+    ticks = st.integers(1, 9)
+    stages = tuple(
+        stage_of(data.draw(ticks), data.draw(ticks), data.draw(ticks), activation=data.draw(ticks))
+        for _ in placement
+    )
+    size = data.draw(st.integers(1, 9))
+    problem = Problem(
+        num_ranks=num_ranks,
+        num_microbatches=size * num_ranks if name[0] == "i" else size,
+        placement=Placement.explicit(placement),
+        stages=stages,
+        transfer_ticks=uniform_transfers(num_ranks, data.draw(st.integers(0, 20))),
+        links=data.draw(st.sampled_from(Links)),
+    )
+    metrics = measured(name, problem)
+    assert metrics.work <= metrics.rank_span <= metrics.makespan
+    peak = BASELINES[name].peak_bytes(problem)
+    assert peak is None or metrics.peak_memory_bytes == peak
+
+
+def test_gpipe_runs_on_any_placement():
+    for stage_to_rank in ((0, 0, 1, 1), (0, 1, 1, 0), (1, 0, 0, 0, 1), (0, 1, 0, 1, 1)):
+        problem = Problem(
+            num_ranks=2,
+            num_microbatches=5,
+            placement=Placement.explicit(stage_to_rank),
+            stages=(UNIT,) * len(stage_to_rank),
+            transfer_ticks=uniform_transfers(2, 3),
+        )
+        assert measured("gpipe", problem).peak_memory_bytes == BASELINES["gpipe"].peak_bytes(problem)
+        assert BASELINES["gpipe"].bubble_ticks(problem) is None
+
+
+# --- The published figures -----------------------------------------------------------------------------
+
+
+def published_problem(name: str, row: dict, *, chunks: int = 1) -> Problem:
+    """A profile of full rank shares, cut into chunks, with 1/``chunks`` µs to the tick to stay exact."""
+    ticks = row["F_us"], row["B_us"], row["W_us"]
+    return problem_for(
+        name, row["p"], row["m"], stage_of(*ticks), transfer=chunks * row["transfer_us"], chunks=chunks
+    )
+
+
+@pytest.mark.parametrize("row", BUBBLES.values(), ids=BUBBLES)
+@pytest.mark.parametrize(("name", "column"), [("1f1b", "1F1B"), ("zb-h1", "ZB-H1"), ("zb-h2", "ZB-H2")])
+def test_zero_bubble_tables_5_and_8(name, column, row):
+    problem = published_problem(name, PROFILES[row["id"]])
+    metrics = measured(name, problem)
+    assert metrics.rank_span - metrics.work == BASELINES[name].bubble_ticks(problem)
+    assert round(metrics.bubble_ratio, 4) == row[column]
+
+
+@pytest.mark.parametrize("row", BUBBLES.values(), ids=BUBBLES)
+def test_interleaved_differs_from_the_tables_by_the_wrap_around_transfers(row):
+    """The published script leaves out p transfers of p ranks' wrap-around (published.json, identities)."""
+    profile = PROFILES[row["id"]]
+    chunks = row.get("1F1B-I_chunks", 2)
+    problem = published_problem("interleaved-1f1b", profile, chunks=chunks)
+    metrics = measured("interleaved-1f1b", problem)
+    assert metrics.rank_span - metrics.work == BASELINES["interleaved-1f1b"].bubble_ticks(problem)
+    uncharged = metrics.rank_span - profile["p"] * chunks * profile["transfer_us"]
+    assert round(1 - metrics.work / uncharged, 4) == row["1F1B-I"]
+    charged = row.get("rerun", {}).get("1F1B-I_wraparound_charged")
+    assert charged is None or round(metrics.bubble_ratio, 4) == charged
+
+
+@pytest.mark.parametrize("row", PUBLISHED["table5_bubble"]["rows"], ids=lambda row: row["id"])
+def test_zb_1p_column_and_first_backward_bound(row):
+    problem = published_problem("zb-h1", PROFILES[row["id"]])
+    for bubble, column in (
+        (zb_1p_bubble_ticks(problem), "ZB-1p"),
+        (
+            first_backward_bound_ticks(equal_ticks(problem, divided=True), problem.num_ranks, 10**6),
+            "lower_bound_at_1p",
+        ),
+    ):
+        work = problem.work_ticks
+        assert round(bubble / (work + bubble), 4) == row[column]
+    assert zb_limit_bytes(problem, 2) == (4 * problem.num_ranks,) * problem.num_ranks
+
+
+def test_heterogeneous_instance_of_the_released_code():
+    stages = tuple(
+        StageCosts(
+            F=OpCost(ticks=F, alloc_bytes=alloc),
+            B=OpCost(ticks=B, free_bytes=freed),
+            W=OpCost(ticks=W, free_bytes=alloc - freed),
+            BW=OpCost(ticks=B + W, free_bytes=alloc),
+        )
+        for F, B, W, alloc, freed in zip(
+            *(HETERO[k] for k in ("F", "B", "W", "F_alloc", "B_free")), strict=True
+        )
+    )
+    problem = Problem(
+        num_ranks=HETERO["p"],
+        num_microbatches=HETERO["m"],
+        placement=Placement.explicit(list(range(8))),
+        stages=stages,
+        transfer_ticks=uniform_transfers(8, HETERO["transfer"]),
+    )
+    known = HETERO["known"]["1F1B"]
+    metrics = measured("1f1b", problem)
+    assert metrics.makespan == known["makespan"] == 4178092
+    assert metrics.peak_memory_bytes == tuple(known["peak"]) == BASELINES["1f1b"].peak_bytes(problem)
+    for name in ("zb-h1", "zb-h2"):
+        assert measured(name, problem).peak_memory_bytes == BASELINES[name].peak_bytes(problem)
+        assert BASELINES[name].bubble_ticks(problem) is None
+
+
+RELEASED_V = {  # (V-Half, V-Min), rank_span bubble [R]
+    "zb-1.5b-p8-m24": (0.1702, 0.3353),
+    "zb-1.5b-p8-m32": (0.1339, 0.3103),
+    "zb-1.5b-p8-m64": (0.0737, 0.2758),
+    "zb-6.2b-p8-m24": (0.1447, 0.2721),
+    "zb-6.2b-p8-m32": (0.1145, 0.2496),
+    "zb-6.2b-p8-m64": (0.0607, 0.2013),
+    "zb-14.6b-p16-m48": (0.1682, 0.2927),
+    "zb-14.6b-p16-m64": (0.1318, 0.2615),
+    "zb-14.6b-p16-m128": (0.0706, 0.2085),
+    "zb-28.3b-p32-m96": (0.1780, 0.3027),
+    "zb-28.3b-p32-m128": (0.1398, 0.2712),
+    "zbv-6.2b-p16-m48": (0.1847, 0.3300),
+    "zbv-6.2b-p16-m64": (0.1453, 0.3008),
+    "zbv-6.2b-p16-m128": (0.0784, 0.2512),
+}
+
+
+@pytest.mark.parametrize("profile", RELEASED_V)
+def test_v_half_and_v_min_as_released(profile):
+    for name, bubble in zip(("v-half", "v-min"), RELEASED_V[profile], strict=True):
+        problem = published_problem(name, PROFILES[profile], chunks=2)
+        assert round(measured(name, problem).bubble_ratio, 4) == bubble
+
+
+@pytest.mark.parametrize("size", PUBLISHED["code_instances"]["repository_example_profile_E"]["bubble"])
+def test_v_half_and_v_min_on_the_released_example(size):
+    """Its times are one chunk's in the V columns, a whole stage's in the 1F1B column: half the model."""
+    example = PUBLISHED["code_instances"]["repository_example_profile_E"]
+    p, m = (int(part[1:]) for part in size.split("-"))
+    ticks, transfer = (example["F"], example["B"], example["W"]), example["transfer"]
+    for name, column in (("1f1b", "1F1B"), ("v-min", "V-Min"), ("v-half", "V-Half")):
+        problem = problem_for(name, p, m, stage_of(*ticks), transfer=transfer)
+        assert round(measured(name, problem).bubble_ratio, 3) == example["bubble"][size][column]
+
+
+@pytest.mark.parametrize(
+    ("p", "m", "v_min", "v_half"), [(4, 16, 0.103, 0.050), (8, 24, 0.158, 0.106), (16, 48, 0.170, 0.125)]
+)
+def test_v_half_and_v_min_on_unit_times_as_released(p, m, v_min, v_half):
+    for name, bubble in (("v-min", v_min), ("v-half", v_half), ("v-zb", 0.0)):
+        problem = problem_for(name, p, m, UNIT_CHUNK)
+        assert abs(measured(name, problem).bubble_ratio - bubble) <= 0.00051
+
+
+def test_v_peaks_against_1f1b():
+    """[R]: V-Half .75/.625/.5625/.53125 and V-Min .5/.5/.375/.375 of 1F1B's 2p chunks at p = 4, 8, 16, 32."""
+    halves, thirds = [], []
+    for p in (4, 8, 16, 32):
+        for name, shares in (("v-half", halves), ("v-min", thirds)):
+            problem = problem_for(name, p, 2 * p, UNIT_CHUNK)
+            peaks = peak_memory_bytes(problem, baseline_orders(name, problem))
+            assert peaks == BASELINES[name].peak_bytes(problem)
+            shares.append(max(peaks) / (2 * p))
+    assert halves == [0.75, 0.625, 0.5625, 0.53125]
+    assert thirds == [0.5, 0.5, 0.375, 0.375]
+
+
+def test_v_zb_has_no_bubble_at_the_memory_of_1f1b():
+    for p in RANKS:
+        for m in (2 * p, 2 * p + 1, 3 * p + 2):
+            metrics = measured("v-zb", problem_for("v-zb", p, m, UNIT_CHUNK))
+            assert metrics.rank_span == 6 * m
+            assert metrics.peak_memory_bytes == (2 * p,) * p
+
+
+# --- The blocks and the smaller closed forms ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block_of", [v_min_block, v_half_block, v_zb_block])
+def test_block_residues_never_meet_and_chains_ascend(block_of):
+    for p in range(1, 25):
+        block = block_of(p)
+        starts = block.start_ticks
+        for rank in range(p):
+            slots = {start % 6 for (_, stage), start in starts.items() if stage in (rank, 2 * p - 1 - rank)}
+            assert len(slots) == 4
+        chain = [starts["F", s] for s in range(2 * p)] + [starts["B", s] for s in reversed(range(2 * p))]
+        assert all(a < b for a, b in pairwise(chain))
+
+
+def test_v_zb_lifespan_is_at_most_that_of_table_1():
+    for p in range(1, 25):
+        starts = v_zb_block(p).start_ticks
+        # W of rank 0 stands in the idle residues 4 and 5, at most two slots behind B.
+        assert max(starts["B", s] - starts["F", s] + 1 + 2 for s in range(2 * p)) <= 12 * p - 2
+
+
+def test_closed_forms_of_the_searched_schedules():
+    unit = EqualTicks(F=1, B=1, W=1, transfer=0)
+    for p in (2, 4, 8):
+        for m in range(1, p + 1):
+            metrics = measured("zb-h1", problem_for("zb-h1", p, m, UNIT))
+            assert metrics.rank_span == few_microbatches_ticks(unit, p, m)
+        assert first_backward_bound_ticks(unit, p, 1) == 2 * (p - 1)
+        assert flat_from_microbatches(unit, p) == 2 * p - 1
+        assert flat_from_microbatches(unit, p, zero=True) == 3 * p - 2
+
+
+# --- Where a baseline is not defined --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "message"),
+    [
+        (
+            "1f1b",
+            uniform_problem(2, 4, UNIT, chunks=2),
+            r"1f1b is not defined here: 4 stages on 2 ranks; it needs one stage on every rank: "
+            r"merge the stages to 2, or use interleaved-1f1b or a v- schedule",
+        ),
+        ("zb-h1", uniform_problem(2, 4, UNIT, chunks=2), r"zb-h1 .* 4 stages on 2 ranks"),
+        (
+            "zb-h2",
+            uniform_problem(2, 4, replace(UNIT, B=None, W=None)),
+            r"zb-h2 .* stages\[0\] offers BW only",
+        ),
+        (
+            "interleaved-1f1b",
+            uniform_problem(4, 6, UNIT, chunks=2),
+            r"6 microbatches on 4 ranks; it runs them in groups of 4: use 4 or 8 microbatches",
+        ),
+        (
+            "interleaved-1f1b",
+            uniform_problem(4, 3, UNIT, chunks=2),
+            r"in groups of 4: use 4 microbatches",
+        ),
+        (
+            "interleaved-1f1b",
+            uniform_problem(2, 4, UNIT, chunks=2, kind=PlacementKind.V),
+            r"stage_to_rank is \[0, 1, 1, 0\]; it needs loop placement",
+        ),
+        (
+            "v-half",
+            uniform_problem(2, 4, UNIT, chunks=2),
+            r'stage_to_rank is \[0, 1, 0, 1\]; it needs v placement.* give \{"kind": "v"\} with 4 stages',
+        ),
+        ("v-min", uniform_problem(4, 4, UNIT), r"it needs v placement"),
+        (
+            "v-zb",
+            uniform_problem(2, 4, replace(UNIT, B=None, W=None), chunks=2, kind=PlacementKind.V),
+            r"it divides every backward: give B and W for every stage",
+        ),
+    ],
+)
+def test_undefined_baselines_say_why(name, problem, message):
+    with pytest.raises(BaselineUndefinedError, match=message):
+        baseline_orders(name, problem)
+    for closed_form in (BASELINES[name].bubble_ticks, BASELINES[name].peak_bytes):
+        with pytest.raises(BaselineUndefinedError, match=message):
+            closed_form(problem)
+
+
+def test_unknown_names_list_near_ones():
+    problem = uniform_problem(2, 2, UNIT)
+    with pytest.raises(InputError, match=r"'1f1p' is no baseline: use 1f1b"):
+        baseline_orders("1f1p", problem)
+    with pytest.raises(InputError, match=r"'fastest' is no baseline: use gpipe or 1f1b or interleaved-1f1b"):
+        baseline_orders("fastest", problem)
+
+
+def test_closed_forms_are_silent_outside_their_domain():
+    unequal = Problem(
+        num_ranks=2,
+        num_microbatches=4,
+        placement=Placement.explicit([0, 1]),
+        stages=(UNIT, stage_of(2, 2, 2)),
+        transfer_ticks=uniform_transfers(2, 0),
+    )
+    keeps_gradients = replace(
+        UNIT, B=OpCost(ticks=1, alloc_bytes=1, free_bytes=1), W=OpCost(ticks=1, free_bytes=2)
+    )
+    for name in CHAINS:
+        assert BASELINES[name].bubble_ticks(unequal) is None
+        assert BASELINES[name].peak_bytes(uniform_problem(2, 4, keeps_gradients)) is None
+        exclusive = replace(uniform_problem(2, 4, UNIT, transfer_ticks=1), links=Links.EXCLUSIVE)
+        assert BASELINES[name].bubble_ticks(exclusive) is None
+    assert BASELINES["zb-h1"].bubble_ticks(uniform_problem(2, 4, stage_of(1, 3, 2))) is None
+    assert BASELINES["zb-h2"].bubble_ticks(uniform_problem(2, 4, stage_of(3, 1, 2))) is None
