@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
@@ -124,16 +123,18 @@ def _cut(costs: StageCosts, chunks: int, scale: int, part: int) -> StageCosts:
 
     per_part, odd = divmod(len(costs.layers), chunks)
     layers = () if odd else costs.layers[part * per_part : (part + 1) * per_part]
-    cut = _each(costs, share)
-    return replace(cut, static_bytes=costs.static_bytes * scale // chunks, layers=layers)
+    return StageCosts(
+        F=share(costs.F),
+        B=None if costs.B is None else share(costs.B),
+        W=None if costs.W is None else share(costs.W),
+        BW=None if costs.BW is None else share(costs.BW),
+        static_bytes=costs.static_bytes * scale // chunks,
+        layers=layers,
+    )
 
 
 def _share_of(ticks: int, chunks: int) -> int:
     return max(1, round(Fraction(ticks, chunks)))
-
-
-def _each(costs: StageCosts, change: Callable[[OpCost], OpCost]) -> StageCosts:
-    return replace(costs, **{kind.value: change(cost) for kind, cost in costs.offered})
 
 
 def _largest_rounding(problem: Problem, chunks: int) -> int:

@@ -93,9 +93,9 @@ class _ListSchedule:
         while self.looks:
             now, rank = heapq.heappop(self.looks)
             if now >= self.rank_free[rank]:
-                number = self._choose(rank, now)
-                if number is not None:
-                    self._start(number, rank, now)
+                chosen = self._choose(rank, now)
+                if chosen is not None:
+                    self._start(chosen, rank, now)
         if sum(map(len, self.orders)) < self.graph.num_ops:
             return None
         return [np.array(order, dtype=np.int64) for order in self.orders]

@@ -1,0 +1,301 @@
+"""Building blocks by modulo scheduling with CP-SAT: the search that does not grow with the microbatches.
+
+Op k of microbatch i starts at ``t_k + i * T``. With T fixed, write ``t_k = q_k * T + r_k``: a rank is a
+circle of length T on which the ops' residues r_k must not overlap, and a piece of memory that lives for
+``n * T + rho`` is held n times everywhere on the circle and once more on an arc of length rho.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ortools.sat.python import cp_model
+
+from synth.building_block import BlockOp, BuildingBlock
+from synth.errors import BackendError
+from synth.ops import OpKind
+from synth.problem import Objective, Problem, StageCosts
+
+COARSEST_PERIOD = 20_000
+"""Periods longer than this many ticks are searched on a coarser grid, durations and lags rounded up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveParams:
+    """How long and how a solver may search.
+
+    Parameters
+    ----------
+    time_limit_s
+        Wall-clock seconds.
+    work_limit
+        The solver's own deterministic measure of work; what stops it when time is generous.
+    workers, seed
+        Threads and random seed; one worker and one seed give one answer.
+    """
+
+    time_limit_s: float
+    work_limit: float
+    workers: int
+    seed: int
+
+
+@dataclass(slots=True)
+class _Model:
+    """The variables of a block model and what they are made of."""
+
+    cp: cp_model.CpModel
+    problem: Problem
+    period: int
+    grid_ticks: int
+    horizon: int
+    turn: dict[tuple[OpKind, int], cp_model.IntVar] = field(default_factory=dict)
+    residue: dict[tuple[OpKind, int], cp_model.IntVar] = field(default_factory=dict)
+    starts: dict[tuple[OpKind, int], cp_model.IntVar] = field(default_factory=dict)
+
+    def ticks(self, exact: int) -> int:
+        """A duration or lag on the grid, to the nearest."""
+        return (2 * exact + self.grid_ticks) // (2 * self.grid_ticks)
+
+    def length(self, kind: OpKind, stage: int) -> int:
+        return max(1, self.ticks(self.problem.stages[stage].cost(kind).ticks))
+
+    def start(self, kind: OpKind, stage: int) -> cp_model.LinearExpr:
+        return self.starts[kind, stage]
+
+    def end(self, kind: OpKind, stage: int) -> cp_model.LinearExpr:
+        return self.start(kind, stage) + self.length(kind, stage)
+
+
+def find_block(
+    problem: Problem, period_ticks: int, params: SolveParams, hint: BuildingBlock | None = None
+) -> BuildingBlock | None:
+    """The shortest block found with a given period that fits the memory limits.
+
+    Divides every backward it can. What is minimised is the objective of the block laid down once: the span of
+    its longest rank, or its whole length; laid down m times it takes ``(m - 1) * T`` more.
+
+    Parameters
+    ----------
+    problem
+        Costs, placement, transfers, limits.
+    period_ticks
+        T, at least the work of the busiest rank for one microbatch.
+    params
+        Limits of the solver.
+    hint
+        A block to start from.
+
+    Returns
+    -------
+    The block, with starts in ticks, or None when none was found.
+    """
+    if any(_left_behind(costs) > 0 for costs in problem.stages):
+        return None  # what every microbatch leaves behind has no period
+    grid_ticks = -(-period_ticks // COARSEST_PERIOD)
+    model = build_block_model(problem, period_ticks // grid_ticks, grid_ticks)
+    if hint is not None:
+        _add_hint(model, hint)
+    solver = solve(model.cp, params)
+    if solver is None:
+        return None
+    starts = {key: solver.value(model.start(*key)) * grid_ticks for key in model.turn}
+    return BuildingBlock(
+        period_ticks=model.period * grid_ticks,
+        ops=tuple(BlockOp(kind, stage, start) for (kind, stage), start in starts.items()),
+    )
+
+
+def build_block_model(problem: Problem, period: int, grid_ticks: int) -> _Model:
+    """The model of one block; see the module's docstring for its variables."""
+    kinds = [(kind, s) for s, costs in enumerate(problem.stages) for kind in _kinds(costs)]
+    model = _Model(cp_model.CpModel(), problem, period, grid_ticks, horizon=0)
+    chain = sum(model.length(kind, s) for kind, s in kinds)
+    lags = 2 * sum(model.ticks(problem.lag_ticks(s, s + 1)) for s in range(problem.num_stages - 1))
+    model.horizon = 2 * (chain + lags) + 4 * period
+    for kind, s in kinds:
+        model.turn[kind, s] = model.cp.new_int_var(0, model.horizon // period + 1, f"turn {s}{kind}")
+        model.residue[kind, s] = model.cp.new_int_var(0, period - 1, f"residue {s}{kind}")
+        model.starts[kind, s] = model.cp.new_int_var(0, model.horizon + 2 * period, f"start {s}{kind}")
+        model.cp.add(model.starts[kind, s] == model.turn[kind, s] * period + model.residue[kind, s])
+    no_overlap_on_rank(model)
+    precedences(model)
+    memory_limit(model)
+    _minimise_length(model)
+    return model
+
+
+def no_overlap_on_rank(model: _Model) -> None:
+    """A rank runs one op at a time: on its circle, every op stands twice, once a period later."""
+    for held in model.problem.stages_by_rank:
+        intervals = []
+        for kind, s in model.turn:
+            if s in held:
+                length = model.length(kind, s)
+                for lap in (0, model.period):
+                    start = model.residue[kind, s] + lap
+                    intervals.append(
+                        model.cp.new_fixed_size_interval_var(start, length, f"{s}{kind} + {lap}")
+                    )
+        model.cp.add_no_overlap(intervals)
+
+
+def precedences(model: _Model) -> None:
+    """Forward chain, backward chain, backward after forward, weight after backward, with transfer times.
+
+    No wait need reach a whole period: starting everything behind it a period earlier keeps all residues and
+    shortens lifespans.
+    """
+    problem = model.problem
+    for s, costs in enumerate(problem.stages):
+        backward = _backward(costs)
+        _follows(model, (OpKind.F, s), (backward, s), 0, bounded=s == problem.num_stages - 1)
+        if backward is OpKind.B:
+            _follows(model, (OpKind.B, s), (OpKind.W, s), 0)
+        if s + 1 < problem.num_stages:
+            lag = model.ticks(problem.lag_ticks(s, s + 1))
+            _follows(model, (OpKind.F, s), (OpKind.F, s + 1), lag)
+            lag = model.ticks(problem.lag_ticks(s + 1, s))
+            _follows(model, (_backward(problem.stages[s + 1]), s + 1), (backward, s), lag)
+    model.cp.add(model.turn[OpKind.F, 0] == 0)
+
+
+def _follows(
+    model: _Model, first: tuple[OpKind, int], then: tuple[OpKind, int], lag: int, *, bounded: bool = True
+) -> None:
+    wait = model.start(*then) - model.end(*first) - lag
+    if bounded:
+        model.cp.add_linear_constraint(wait, 0, model.period - 1)
+    else:
+        model.cp.add(wait >= 0)
+
+
+def memory_limit(model: _Model) -> None:
+    """On every rank's circle, what is held everywhere and the arcs on top stay within the limit."""
+    problem = model.problem
+    if problem.memory_limit_bytes is None:
+        return
+    for rank, held in enumerate(problem.stages_by_rank):
+        room = problem.memory_limit_bytes[rank] - problem.static_bytes_by_rank[rank]
+        arcs, demands, everywhere = [], [], []
+        for s in held:
+            for piece in _pieces(problem.stages[s]):
+                laps, arc = _lifespan(model, piece, s)
+                everywhere.append(piece.num_bytes * laps)
+                for lap in (0, model.period):
+                    start = model.residue[piece.first, s] + lap
+                    end = model.cp.new_int_var(0, 3 * model.period, "")
+                    arcs.append(model.cp.new_interval_var(start, arc, end, ""))
+                    demands.append(piece.num_bytes)
+        left = model.cp.new_int_var(0, room, f"room of rank {rank}")
+        model.cp.add(left + sum(everywhere) <= room)
+        model.cp.add_cumulative(arcs, demands, left)
+
+
+def solve(cp: cp_model.CpModel, params: SolveParams) -> cp_model.CpSolver | None:
+    """Solve a model in a thread of its own, so that an interrupt reaches the caller and ends the search.
+
+    Returns
+    -------
+    The solver holding a solution, or None where there is none.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After the solver has stopped.
+    BackendError
+        When the solver calls the model invalid.
+    """
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = max(0.01, params.time_limit_s)
+    solver.parameters.max_deterministic_time = params.work_limit
+    solver.parameters.num_workers = params.workers
+    solver.parameters.random_seed = params.seed
+    solver.parameters.catch_sigint_signal = False
+    answer: list[cp_model.CpSolverStatus] = []
+    thread = threading.Thread(target=lambda: answer.append(solver.solve(cp)), daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    except KeyboardInterrupt:
+        solver.stop_search()
+        thread.join()
+        raise
+    if not answer or answer[0] == cp_model.MODEL_INVALID:
+        raise BackendError(f"CP-SAT calls the model invalid: {cp.validate()}")
+    return solver if answer[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Bytes that live from the start of one op to the end of another of the same stage."""
+
+    first: OpKind
+    last: OpKind
+    num_bytes: int
+
+
+def _pieces(costs: StageCosts) -> Iterator[_Piece]:
+    """Match what a microbatch allocates on a stage with what it frees, first in, first out."""
+    owed: list[tuple[OpKind, int]] = []
+    for kind in _kinds(costs):
+        cost = costs.cost(kind)
+        if cost.alloc_bytes:
+            owed.append((kind, cost.alloc_bytes))
+        free = cost.free_bytes
+        while free and owed:
+            first, held = owed.pop(0)
+            matched = min(free, held)
+            yield _Piece(first, kind, matched)
+            free -= matched
+            if held > matched:
+                owed.insert(0, (first, held - matched))
+
+
+def _lifespan(model: _Model, piece: _Piece, stage: int) -> tuple[cp_model.IntVar, cp_model.IntVar]:
+    """A piece's lifespan in whole laps and an arc shorter than one."""
+    laps = model.cp.new_int_var(0, model.horizon // model.period + 2, "")
+    arc = model.cp.new_int_var(0, model.period - 1, "")
+    lifespan = model.end(piece.last, stage) - model.start(piece.first, stage)
+    model.cp.add(laps * model.period + arc == lifespan)
+    return laps, arc
+
+
+def _minimise_length(model: _Model) -> None:
+    """Least objective of the block laid down once; among equals, the shortest lifespans."""
+    problem = model.problem
+    length = model.cp.new_int_var(0, model.horizon + model.period, "length")
+    for held in problem.stages_by_rank:
+        first = model.start(OpKind.F, held[0])
+        for s in held:
+            last = model.end(_kinds(problem.stages[s])[-1], s)
+            begin = 0 if problem.objective is Objective.MAKESPAN else first
+            model.cp.add(last - begin <= length)
+    lifespans = sum(
+        model.end(_kinds(costs)[-1], s) - model.start(OpKind.F, s) for s, costs in enumerate(problem.stages)
+    )
+    model.cp.minimize(length * problem.num_stages + lifespans)
+
+
+def _add_hint(model: _Model, hint: BuildingBlock) -> None:
+    for key, start in hint.start_ticks.items():
+        if key in model.turn:
+            turn, residue = divmod(start // model.grid_ticks, model.period)
+            model.cp.add_hint(model.turn[key], turn)
+            model.cp.add_hint(model.residue[key], residue)
+
+
+def _kinds(costs: StageCosts) -> tuple[OpKind, ...]:
+    return (OpKind.F, OpKind.B, OpKind.W) if costs.can_divide else (OpKind.F, OpKind.BW)
+
+
+def _backward(costs: StageCosts) -> OpKind:
+    return _kinds(costs)[1]
+
+
+def _left_behind(costs: StageCosts) -> int:
+    spent = [costs.cost(kind) for kind in _kinds(costs)]
+    return sum(cost.alloc_bytes - cost.free_bytes for cost in spent)

@@ -1,0 +1,194 @@
+"""Lower bounds: what no schedule of a problem can beat, each with its argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from synth.problem import Objective, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A lower bound on the problem's objective.
+
+    Parameters
+    ----------
+    name
+        A word for tables.
+    ticks
+        The bound.
+    argument
+        Why it holds, in one sentence with the rank it comes from.
+    """
+
+    name: str
+    ticks: int
+    argument: str
+
+
+def lower_bounds(problem: Problem) -> tuple[Bound, ...]:
+    """All bounds that apply, the strongest first."""
+    bounds = [period_bound(problem), first_backward_bound(problem)]
+    if problem.objective is Objective.MAKESPAN:
+        bounds += [head_and_tail_bound(problem), chain_bound(problem)]
+    return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
+
+
+def best_bound(problem: Problem) -> Bound:
+    """The strongest of :func:`lower_bounds`."""
+    return lower_bounds(problem)[0]
+
+
+def period_bound(problem: Problem) -> Bound:
+    """The work of the busiest rank: no schedule repeats faster than that rank can work.
+
+    Holds for both objectives, since a rank runs one op at a time. A building block that repeats at this
+    rate has no bubble in its steady state.
+    """
+    work = problem.work_ticks_by_rank
+    rank = work.index(max(work))
+    return Bound(
+        "period", work[rank], f"rank {rank} works this long for {problem.num_microbatches} microbatches"
+    )
+
+
+def chain_bound(problem: Problem) -> Bound:
+    """One microbatch down the forward and back up the backward chain, and what must follow its last op.
+
+    Holds for the makespan.
+    """
+    down = _forward_heads(problem)[-1] + problem.stages[-1].F.ticks
+    up = _backward_tails(problem)[-1]
+    return Bound("chain", down + up, "one microbatch passes all stages forward and backward")
+
+
+def head_and_tail_bound(problem: Problem) -> Bound:
+    """Per rank: the wait for its first microbatch, its work, and what must follow its last op.
+
+    A rank's first op is a forward and cannot start before one microbatch has come down to its first stage.
+    Its last backward is of that stage too, and from there the gradient still has to go up to stage 0. Only
+    W can run behind that backward, so the rank's forwards and backwards alone count towards it. Holds for
+    the makespan.
+    """
+    heads, tails = _forward_heads(problem), _backward_tails(problem)
+    best = Bound("head and tail", 0, "")
+    for rank, held in enumerate(problem.stages_by_rank):
+        head = heads[held[0]]
+        work = problem.work_ticks_by_rank[rank]
+        up_front = problem.num_microbatches * sum(
+            problem.stages[s].F.ticks + _gradient_ticks(problem, s) for s in held
+        )
+        tail = tails[held[0]] - _gradient_ticks(problem, held[0])
+        ticks = head + max(work, up_front + tail)
+        if ticks > best.ticks:
+            what = (
+                f"{work} ticks of work"
+                if work >= up_front + tail
+                else f"{up_front} ticks up to its last backward"
+            )
+            best = Bound(
+                "head and tail",
+                ticks,
+                f"rank {rank} waits {head} ticks for its first microbatch and has {what}"
+                + ("" if work >= up_front + tail else f", whose gradient takes {tail} more to stage 0"),
+            )
+    return best
+
+
+def first_backward_bound(problem: Problem) -> Bound:
+    """Per rank: before its first backward it can only run as many forwards as its memory holds.
+
+    From the start of a rank's first forward to the start of its first backward, one microbatch goes down
+    the remaining stages and its gradient comes back. The rank's first forward is of its first stage and its
+    first backward of its last, and in between it can run forwards only, within its limit; the rest of that
+    time it idles. Holds for both objectives; for the makespan the wait for the first microbatch adds.
+
+    References
+    ----------
+    Zero Bubble Pipeline Parallelism, arXiv 2401.10241, appendix B, for equal stages, one per rank:
+    ``(p - 1)(B + 2c) + (p - k)F`` idle with k microbatches of memory.
+    """
+    heads = _forward_heads(problem)
+    best = Bound("first backward", 0, "")
+    for rank, held in enumerate(problem.stages_by_rank):
+        first, last = held[0], held[-1]
+        round_trip = heads[-1] - heads[first] + problem.stages[-1].F.ticks
+        for stage in range(problem.num_stages - 1, last, -1):
+            round_trip += _gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1)
+        idle = max(0, round_trip - _most_forward_ticks(problem, rank))
+        wait = heads[first] if problem.objective is Objective.MAKESPAN else 0
+        ticks = wait + problem.work_ticks_by_rank[rank] + idle
+        if ticks > best.ticks:
+            best = Bound(
+                "first backward",
+                ticks,
+                f"rank {rank} works {problem.work_ticks_by_rank[rank]} ticks and idles at least {idle} "
+                f"before its first backward, which starts {round_trip} ticks after its first forward"
+                + (f"; its first microbatch takes {wait} to come down" if wait else ""),
+            )
+    return best
+
+
+def _most_forward_ticks(problem: Problem, rank: int) -> int:
+    """The most time a rank can fill with forwards before any backward, within its memory.
+
+    The knapsack is relaxed to fractions of forwards, except where all forwards need the same bytes.
+    """
+    held = problem.stages_by_rank[rank]
+    costs = [problem.stages[s].F for s in held]
+    everything = problem.num_microbatches * sum(cost.ticks for cost in costs)
+    if problem.memory_limit_bytes is None:
+        return everything
+    room = problem.memory_limit_bytes[rank] - problem.static_bytes_by_rank[rank]
+    kept = [cost.alloc_bytes - cost.free_bytes for cost in costs]
+    if min(kept) <= 0:
+        return everything
+    if len(set(kept)) == 1:
+        return _fill([(cost.ticks, 1) for cost in costs], room // kept[0], problem.num_microbatches)
+    return _fill(
+        [(cost.ticks, net) for cost, net in zip(costs, kept, strict=True)], room, problem.num_microbatches
+    )
+
+
+def _fill(items: Sequence[tuple[int, int]], room: int, most_each: int) -> int:
+    """The most value of items (value, size), each at most so often, in a room: fractions rounded up."""
+    value = 0
+    for worth, size in sorted(items, key=lambda item: Fraction(*item), reverse=True):
+        count = min(most_each, room // size)
+        value += count * worth
+        room -= count * size
+        if count < most_each:
+            return value + -(-room * worth // size)
+    return value
+
+
+def _forward_heads(problem: Problem) -> list[int]:
+    """For every stage, the earliest start of a forward."""
+    heads = [0]
+    for stage in range(1, problem.num_stages):
+        heads.append(heads[-1] + problem.stages[stage - 1].F.ticks + problem.lag_ticks(stage - 1, stage))
+    return heads
+
+
+def _backward_tails(problem: Problem) -> list[int]:
+    """For every stage, the least time from the start of its backward to the end of the gradient's way up.
+
+    The last backward of stage 0, and the W behind it, end the way.
+    """
+    tails: list[int] = []
+    for stage, costs in enumerate(problem.stages):
+        own = costs.least_backward_ticks
+        if stage == 0:
+            tails.append(own)
+        else:
+            up = _gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1) + tails[-1]
+            tails.append(max(own, up))
+    return tails
+
+
+def _gradient_ticks(problem: Problem, stage: int) -> int:
+    """The least time until a stage's backward has its input gradient."""
+    costs = problem.stages[stage]
+    return min(cost.ticks for cost in (costs.B, costs.BW) if cost is not None)

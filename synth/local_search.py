@@ -1,0 +1,115 @@
+"""Local search over orders: simulated annealing by swaps of neighbours on a rank.
+
+A swap keeps every stream (one kind of op on one stage) in microbatch order: identical microbatches gain
+nothing from overtaking. Links are taken as free while searching; whoever takes the result times it again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synth.compiled.annealing import Ops, Orders, Scratch, anneal, longest_rank
+from synth.graph import Ints, OpGraph
+from synth.problem import LARGEST_SUM, Objective
+from synth.timing import earliest_starts
+
+
+class Annealer:
+    """Annealing under way, from given orders: run it in slices and read the best orders in between.
+
+    Parameters
+    ----------
+    graph
+        The ops and edges.
+    ids
+        Per-rank op numbers to start from, within the memory limits.
+    seed
+        Of the random moves; the same seed and slices give the same orders.
+    """
+
+    def __init__(self, graph: OpGraph, ids: list[Ints], seed: int) -> None:
+        self._is_rank_span = graph.problem.objective is Objective.RANK_SPAN
+        self._ops = _compiled_ops(graph)
+        self._orders = _compiled_orders(graph, ids)
+        self._scratch = _scratch(graph.num_ops)
+        self._random = np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1)
+        self._best = self._orders.flat.copy()
+        self.best_value = int(longest_rank(self._ops, self._orders, self._is_rank_span)[0])
+
+    @property
+    def best_ids(self) -> list[Ints]:
+        """The best per-rank op numbers so far."""
+        return list(np.split(self._best, self._orders.rank_start[1:-1]))
+
+    def run(self, moves: int, hot_ticks: float, cold_ticks: float) -> None:
+        """Try so many swaps while the temperature falls geometrically.
+
+        Parameters
+        ----------
+        moves
+            How many swaps to try, at least 1.
+        hot_ticks, cold_ticks
+            The first and the last temperature: how much worse a move may be to be kept one time in e.
+        """
+        self.best_value = int(
+            anneal(
+                self._ops,
+                self._orders,
+                self._scratch,
+                self._random,
+                self._is_rank_span,
+                moves,
+                hot_ticks,
+                cold_ticks,
+                self.best_value,
+                self._best,
+            )
+        )
+
+
+def _compiled_ops(graph: OpGraph) -> Ops:
+    problem = graph.problem
+    limits, static = problem.memory_limit_bytes, problem.static_bytes_by_rank
+    room = [LARGEST_SUM] * problem.num_ranks if limits is None else np.subtract(limits, static).tolist()
+    targets = np.repeat(np.arange(graph.num_ops), np.diff(graph.edge_start))
+    successor_start = np.zeros(graph.num_ops + 1, dtype=np.int64)
+    np.cumsum(np.bincount(graph.edge_from, minlength=graph.num_ops), out=successor_start[1:])
+    return Ops(
+        rank=graph.rank,
+        ticks=graph.ticks,
+        alloc=graph.alloc_bytes,
+        free=graph.free_bytes,
+        stream=graph.kind * problem.num_stages + graph.stage,
+        edge_start=graph.edge_start,
+        edge_from=graph.edge_from,
+        edge_lag=graph.edge_lag,
+        successor_start=successor_start,
+        successor=targets[np.argsort(graph.edge_from, kind="stable")],
+        room=np.array(room, dtype=np.int64),
+    )
+
+
+def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
+    flat = np.concatenate(ids)
+    rank_start = np.zeros(len(ids) + 1, dtype=np.int64)
+    np.cumsum([len(order) for order in ids], out=rank_start[1:])
+    net = graph.alloc_bytes - graph.free_bytes
+    starts = earliest_starts(graph, ids)
+    topological = np.argsort(
+        starts, kind="stable"
+    )  # every op takes at least a tick, so starts rise along edges
+    return Orders(
+        flat=flat,
+        spot=np.argsort(flat),
+        rank_start=rank_start,
+        level=np.concatenate([np.cumsum(net[order]) - net[order] for order in ids]),
+        starts=starts,
+        topological=topological,
+        place=np.argsort(topological),
+    )
+
+
+def _scratch(num_ops: int) -> Scratch:
+    flags = [np.zeros(num_ops, dtype=np.bool_) for _ in range(2)]
+    numbers = [np.empty(num_ops, dtype=np.int64) for _ in range(5)]
+    return Scratch(*flags, *numbers)
