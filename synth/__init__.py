@@ -1,0 +1,74 @@
+"""Pipeline-parallel training schedules: state a problem, get the best schedule found and its proven gap.
+
+Problems
+    :class:`Problem`, :class:`StageCosts`, :class:`OpCost`, :class:`Objective`, :class:`Links`,
+    :class:`Placement`, :class:`PlacementKind`, :func:`place`, :func:`uniform_problem`,
+    :func:`uniform_transfers`, :func:`load_instance`, :func:`instance_names`
+Schedules
+    :func:`synthesize`, :class:`Result`, :class:`Progress`, :func:`baseline_orders`, :func:`schedule_orders`,
+    :class:`Schedule`, :class:`Op`, :class:`OpKind`, :class:`TimedOp`
+Judging
+    :func:`measure`, :class:`Metrics`, :func:`verify_schedule`, :class:`Violation`, :func:`lower_bounds`,
+    :class:`Bound`, :class:`Certificate`, :class:`Status`, :func:`replay`
+Documents
+    :func:`read_problem`, :func:`write_problem`, :func:`read_schedule`, :func:`write_schedule`,
+    :class:`ScheduleDocument`
+Errors
+    :class:`SynthError`, :class:`InputError`, :class:`InfeasibleError`
+"""
+
+from synth.baselines import baseline_orders
+from synth.bounds import Bound, lower_bounds
+from synth.certificate import Certificate, Status
+from synth.document import ScheduleDocument, read_problem, read_schedule, write_problem, write_schedule
+from synth.errors import InfeasibleError, InputError, SynthError
+from synth.instances import instance_names, load_instance
+from synth.ops import Op, OpKind, TimedOp
+from synth.placement import Placement, PlacementKind, place
+from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
+from synth.schedule import Metrics, Schedule, measure
+from synth.search.driver import Progress, Result, synthesize
+from synth.simulate import replay
+from synth.timing import schedule_orders
+from synth.verify import Violation, verify_schedule
+
+__all__ = [
+    "Bound",
+    "Certificate",
+    "InfeasibleError",
+    "InputError",
+    "Links",
+    "Metrics",
+    "Objective",
+    "Op",
+    "OpCost",
+    "OpKind",
+    "Placement",
+    "PlacementKind",
+    "Problem",
+    "Progress",
+    "Result",
+    "Schedule",
+    "ScheduleDocument",
+    "StageCosts",
+    "Status",
+    "SynthError",
+    "TimedOp",
+    "Violation",
+    "baseline_orders",
+    "instance_names",
+    "load_instance",
+    "lower_bounds",
+    "measure",
+    "place",
+    "read_problem",
+    "read_schedule",
+    "replay",
+    "schedule_orders",
+    "synthesize",
+    "uniform_problem",
+    "uniform_transfers",
+    "verify_schedule",
+    "write_problem",
+    "write_schedule",
+]

@@ -101,22 +101,25 @@ def check_feasible(problem: Problem) -> None:
     if limits is None:
         return
     smallest = smallest_limits_bytes(problem)
-    reasons = [
-        _shortage(problem, rank, limits[rank], smallest[rank])
-        for rank in range(problem.num_ranks)
-        if smallest[rank] > limits[rank]
-    ]
-    if reasons:
-        raise InfeasibleError(reasons, smallest)
+    short = [rank for rank in range(problem.num_ranks) if smallest[rank] > limits[rank]]
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for rank in short:
+        key = (limits[rank], problem.static_bytes_by_rank[rank], smallest[rank])
+        alike.setdefault(key, []).append(rank)
+    if alike:
+        raise InfeasibleError(
+            [_shortage(problem, ranks, *key) for key, ranks in alike.items()],
+            [max(pair) for pair in zip(limits, smallest, strict=True)],
+        )
 
 
-def _shortage(problem: Problem, rank: int, limit: int, least: int) -> str:
-    held = problem.stages_by_rank[rank]
-    static = problem.static_bytes_by_rank[rank]
+def _shortage(problem: Problem, ranks: list[int], limit: int, static: int, least: int) -> str:
+    held = problem.stages_by_rank[ranks[0]]
+    others = f" (and so for rank {', '.join(map(str, ranks[1:]))})" if ranks[1:] else ""
     return (
-        f"rank {rank} has a limit of {limit} bytes and cannot hold one microbatch of "
+        f"rank {ranks[0]} has a limit of {limit} bytes and cannot hold one microbatch of "
         f"stage{'s' if len(held) > 1 else ''} {', '.join(map(str, held))}, which takes {static} static and "
-        f"{least - static} activation bytes; the smallest limit that would do is {least}"
+        f"{least - static} activation bytes; the smallest limit that would do is {least}{others}"
     )
 
 

@@ -314,7 +314,7 @@ def _check_placement(problem: Problem) -> None:
 def _check_matrix(ticks: tuple[tuple[int, ...], ...], num_ranks: int) -> None:
     where = "transfers.ticks_by_rank_pair"
     if len(ticks) != num_ranks:
-        raise InvalidProblemError(where, f"{len(ticks)} rows", f"give a matrix of {num_ranks} by {num_ranks}")
+        raise InvalidProblemError(where, f"{len(ticks)} long", f"give {num_ranks} rows, one per rank")
     for a, row in enumerate(ticks):
         if len(row) != num_ranks:
             raise InvalidProblemError(

@@ -30,7 +30,7 @@ def schedule_orders(
     orders
         For every rank, its ops in execution order: every op of the problem once.
     release_ticks
-        For every rank, a time before which it starts nothing; all 0 by default.
+        For every rank, a time before which it starts nothing, at least 0; all 0 by default.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def earliest_starts(
     ticks
         Op durations to use instead of the graph's, shape (ops,).
     release_ticks
-        Per rank, a time before which it starts nothing.
+        Per rank, a time before which it starts nothing, at least 0.
 
     Returns
     -------

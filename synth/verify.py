@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from operator import attrgetter
 
-from synth.certificate import Certificate
+from synth.certificate import Certificate, Status
 from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Links, Objective, OpCost, Problem
 from synth.rules import Rule
@@ -56,7 +56,12 @@ class Violation:
 
 
 def verify_schedule(
-    schedule: Schedule, *, metrics: Metrics | None = None, certificate: Certificate | None = None
+    schedule: Schedule,
+    *,
+    metrics: Metrics | None = None,
+    certificate: Certificate | None = None,
+    stated_gap: float | None = None,
+    stated_status: Status | None = None,
 ) -> list[Violation]:
     """Find every violation of every rule, in a fixed order; none means the schedule is valid.
 
@@ -67,8 +72,8 @@ def verify_schedule(
     ----------
     schedule
         What to check.
-    metrics, certificate
-        What is stated of it, checked where given.
+    metrics, certificate, stated_gap, stated_status
+        What is stated of it, checked where given; the gap and the status belong to the certificate.
     """
     book = _Book.of(schedule)
     found = [
@@ -85,6 +90,7 @@ def verify_schedule(
         found += _stated_metrics(metrics, _recompute(book))
     if certificate is not None:
         found += _stated_certificate(certificate, book.problem.objective, _recompute(book))
+        found += _stated_gap(certificate, stated_gap, stated_status)
     place = {rule: n for n, rule in enumerate(Rule)}
 
     def key(violation: Violation) -> tuple[object, ...]:
@@ -419,6 +425,20 @@ def _stated_certificate(stated: Certificate, objective: Objective, actual: Metri
         wrong.append((above, f"the lower bound {stated.lower_bound} is {above} above the value {value}"))
     if stated.lower_bound < 0:
         wrong.append((-stated.lower_bound, f"the lower bound {stated.lower_bound} is below 0"))
+    for amount, message in wrong:
+        yield Violation(Rule.STATED_CERTIFICATE, None, (), (), amount, message)
+
+
+def _stated_gap(certificate: Certificate, gap: float | None, status: Status | None) -> Iterator[Violation]:
+    value, bound = certificate.value, certificate.lower_bound
+    wrong: list[tuple[float, str]] = []
+    if gap is not None and value > 0 and abs(gap * value - (value - bound)) > RATIO_TOLERANCE * value:
+        off = abs(gap - (value - bound) / value)
+        wrong.append((off, f"the gap is stated as {gap}, {off} off: {value} over {bound} gives another"))
+    if status is Status.OPTIMAL and bound != value:
+        wrong.append((value - bound, f"the status is optimal, but {value} is not the lower bound {bound}"))
+    if status is Status.INFEASIBLE:
+        wrong.append((1, "the status is infeasible, but here is a schedule"))
     for amount, message in wrong:
         yield Violation(Rule.STATED_CERTIFICATE, None, (), (), amount, message)
 

@@ -8,8 +8,9 @@ circle of length T on which the ops' residues r_k must not overlap, and a piece 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 
 from ortools.sat.python import cp_model
 
@@ -17,9 +18,6 @@ from synth.building_block import BlockOp, BuildingBlock
 from synth.errors import BackendError
 from synth.ops import OpKind
 from synth.problem import Objective, Problem, StageCosts
-
-COARSEST_PERIOD = 20_000
-"""Periods longer than this many ticks are searched on a coarser grid, durations and lags rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +32,15 @@ class SolveParams:
         The solver's own deterministic measure of work; what stops it when time is generous.
     workers, seed
         Threads and random seed; one worker and one seed give one answer.
+    on_wait
+        Called about ten times a second while the solver works.
     """
 
     time_limit_s: float
     work_limit: float
     workers: int
     seed: int
+    on_wait: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -69,24 +70,24 @@ class _Model:
         return self.start(kind, stage) + self.length(kind, stage)
 
 
-def find_block(
-    problem: Problem, period_ticks: int, params: SolveParams, hint: BuildingBlock | None = None
-) -> BuildingBlock | None:
-    """The shortest block found with a given period that fits the memory limits.
+def find_block(problem: Problem, grid_ticks: int, slack: float, params: SolveParams) -> BuildingBlock | None:
+    """The shortest block found on a grid that fits the memory limits.
 
     Divides every backward it can. What is minimised is the objective of the block laid down once: the span of
-    its longest rank, or its whole length; laid down m times it takes ``(m - 1) * T`` more.
+    its longest rank, or its whole length; laid down m times it takes ``(m - 1) * T`` more. Durations and
+    transfers are rounded to the grid, since only the order of a block's ops is used: a rank's memory is a
+    function of its order, and no order of a block can deadlock as long as every op takes a slot.
 
     Parameters
     ----------
     problem
         Costs, placement, transfers, limits.
-    period_ticks
-        T, at least the work of the busiest rank for one microbatch.
+    grid_ticks
+        Ticks per slot of the grid on which the block is searched.
+    slack
+        How much longer the period T is than the busiest rank's work, as a share of it; at least 0.
     params
         Limits of the solver.
-    hint
-        A block to start from.
 
     Returns
     -------
@@ -94,24 +95,27 @@ def find_block(
     """
     if any(_left_behind(costs) > 0 for costs in problem.stages):
         return None  # what every microbatch leaves behind has no period
-    grid_ticks = -(-period_ticks // COARSEST_PERIOD)
-    model = build_block_model(problem, period_ticks // grid_ticks, grid_ticks)
-    if hint is not None:
-        _add_hint(model, hint)
+    model = build_block_model(problem, grid_ticks, slack)
     solver = solve(model.cp, params)
     if solver is None:
         return None
-    starts = {key: solver.value(model.start(*key)) * grid_ticks for key in model.turn}
     return BuildingBlock(
         period_ticks=model.period * grid_ticks,
-        ops=tuple(BlockOp(kind, stage, start) for (kind, stage), start in starts.items()),
+        ops=tuple(
+            BlockOp(kind, stage, solver.value(start) * grid_ticks)
+            for (kind, stage), start in model.starts.items()
+        ),
     )
 
 
-def build_block_model(problem: Problem, period: int, grid_ticks: int) -> _Model:
+def build_block_model(problem: Problem, grid_ticks: int, slack: float) -> _Model:
     """The model of one block; see the module's docstring for its variables."""
     kinds = [(kind, s) for s, costs in enumerate(problem.stages) for kind in _kinds(costs)]
-    model = _Model(cp_model.CpModel(), problem, period, grid_ticks, horizon=0)
+    model = _Model(cp_model.CpModel(), problem, period=0, grid_ticks=grid_ticks, horizon=0)
+    work = max(
+        sum(model.length(kind, s) for kind, s in kinds if s in held) for held in problem.stages_by_rank
+    )
+    model.period = period = ceil(work * (1 + slack))
     chain = sum(model.length(kind, s) for kind, s in kinds)
     lags = 2 * sum(model.ticks(problem.lag_ticks(s, s + 1)) for s in range(problem.num_stages - 1))
     model.horizon = 2 * (chain + lags) + 4 * period
@@ -220,6 +224,7 @@ def solve(cp: cp_model.CpModel, params: SolveParams) -> cp_model.CpSolver | None
     try:
         while thread.is_alive():
             thread.join(0.1)
+            params.on_wait()
     except KeyboardInterrupt:
         solver.stop_search()
         thread.join()
@@ -278,14 +283,6 @@ def _minimise_length(model: _Model) -> None:
         model.end(_kinds(costs)[-1], s) - model.start(OpKind.F, s) for s, costs in enumerate(problem.stages)
     )
     model.cp.minimize(length * problem.num_stages + lifespans)
-
-
-def _add_hint(model: _Model, hint: BuildingBlock) -> None:
-    for key, start in hint.start_ticks.items():
-        if key in model.turn:
-            turn, residue = divmod(start // model.grid_ticks, model.period)
-            model.cp.add_hint(model.turn[key], turn)
-            model.cp.add_hint(model.residue[key], residue)
 
 
 def _kinds(costs: StageCosts) -> tuple[OpKind, ...]:

@@ -1,0 +1,336 @@
+"""The commands: each reads, calls one public function, and prints; each returns its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from rich.console import Console
+
+from synth.baselines import BASELINES, baseline_orders
+from synth.bounds import best_bound, lower_bounds
+from synth.certificate import Certificate, Provenance
+from synth.chunks import merge_into_ranks
+from synth.cli.loading import load_problem
+from synth.document import ScheduleDocument, read_schedule, write_schedule
+from synth.errors import BaselineUndefinedError, InputError
+from synth.files import read_text, write_whole
+from synth.instances import instance_names, load_instance
+from synth.problem import Problem
+from synth.report import (
+    Row,
+    bound_table,
+    comparison_table,
+    first_steps,
+    memory_table,
+    other_objective,
+    reasons,
+)
+from synth.schedule import Metrics, Schedule, fits, measure
+from synth.search.driver import Progress, Result, synthesize
+from synth.simulate import replay, replay_with_jitter
+from synth.timing import schedule_orders
+from synth.verify import verify_schedule
+
+DONE, NO_SCHEDULE, WRONG_INPUT = 0, 1, 2
+"""Exit codes of the commands (FORMATS.md)."""
+
+
+def run_synthesize(options: argparse.Namespace) -> int:
+    """Find the best schedule for a problem and prove how far from optimal it can be."""
+    if options.json and options.output == "-":
+        raise InputError("--json and -o - both write to standard output: give -o a file")
+    problem = load_problem(options)
+    result = _search(problem, options)
+    document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
+    if options.output:
+        write_whole(options.output, write_schedule(document))
+    rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problem)]
+    if options.json:
+        print_json(_result_json(result, rows, options.output))
+        return DONE
+    console = Console(file=sys.stderr if options.output == "-" else sys.stdout, highlight=False)
+    grid = first_steps(result.schedule)
+    if grid:
+        console.print(grid, markup=False, no_wrap=True, overflow="crop", crop=False, soft_wrap=True)
+    console.print(comparison_table(result.schedule.problem, rows))
+    console.print(memory_table(result.schedule.problem, rows))
+    console.print(f"{result.status}, found by {result.provenance.method}", markup=False)
+    console.print(f"bound: {result.certificate.bound_from}", markup=False)
+    console.print(f"also: {other_objective(result.metrics, problem.objective)}", markup=False)
+    if options.output and options.output != "-":
+        console.print(f"written: {options.output}", markup=False)
+    return DONE
+
+
+def _search(problem: Problem, options: argparse.Namespace) -> Result:
+    return synthesize(
+        problem,
+        time_limit=options.time_limit,
+        workers=options.workers,
+        seed=options.seed,
+        on_progress=_print_progress,
+    )
+
+
+def _print_progress(progress: Progress) -> None:
+    value = "-" if progress.value is None else str(progress.value)
+    gap = "-" if progress.gap is None else f"{progress.gap:.2%}"
+    line = (
+        f"{progress.elapsed_s:6.1f} s  best {value}  bound {progress.lower_bound}  gap {gap}  {progress.step}"
+    )
+    print(line, file=sys.stderr, flush=True)
+
+
+def one_f_one_b_row(problem: Problem) -> Row:
+    """1F1B of the same total model, one chunk per rank, for comparison."""
+    merged = merge_into_ranks(problem)
+    metrics = measure(schedule_orders(merged, baseline_orders("1f1b", merged)))
+    bound = best_bound(merged)
+    value = metrics.value(problem.objective)
+    certificate = Certificate(
+        objective=problem.objective, value=value, lower_bound=bound.ticks, bound_from=bound.argument
+    )
+    return Row("1f1b", metrics, certificate)
+
+
+def _result_json(result: Result, rows: Sequence[Row], output: str | None) -> dict[str, Any]:
+    problem = result.schedule.problem
+    limits = problem.memory_limit_bytes
+    return {
+        "name": problem.name,
+        "objective": problem.objective.value,
+        "value": result.value,
+        "bubble_ratio": result.metrics.bubble_ratio,
+        "lower_bound": result.lower_bound,
+        "gap": result.gap,
+        "status": result.status.value,
+        "bound_from": result.certificate.bound_from,
+        "peak_memory_bytes": list(result.metrics.peak_memory_bytes),
+        "memory_limit_bytes": None if limits is None else list(limits),
+        "metrics": asdict(result.metrics),
+        "provenance": asdict(result.provenance),
+        "baseline_1f1b": asdict(rows[1].metrics) if rows[1].metrics else None,
+        "output": output,
+    }
+
+
+def run_instances(options: argparse.Namespace) -> int:
+    """List the published instances that ship, with their sources."""
+    problems = [load_instance(name) for name in instance_names()]
+    if options.json:
+        print_json([{**_summary(problem), "source": problem.source} for problem in problems])
+        return DONE
+    for problem in problems:
+        summary = _summary(problem)
+        print("{name:<18} p={num_ranks:<3} m={num_microbatches:<4} ".format(**summary), problem.source)
+    return DONE
+
+
+def _summary(problem: Problem) -> dict[str, Any]:
+    counts = {"num_ranks": problem.num_ranks, "num_microbatches": problem.num_microbatches}
+    return {"name": problem.name, **counts}
+
+
+def run_baseline(options: argparse.Namespace) -> int:
+    """Put a published schedule on a problem's costs."""
+    if options.json and options.output == "-":
+        raise InputError("--json and -o - both write to standard output: give -o a file")
+    problem = load_problem(options)
+    begun = time.monotonic()
+    schedule = schedule_orders(problem, baseline_orders(options.name, problem))
+    metrics = measure(schedule)
+    bound = best_bound(problem)
+    value = metrics.value(problem.objective)
+    certificate = Certificate(
+        objective=problem.objective,
+        value=value,
+        lower_bound=min(value, bound.ticks),
+        bound_from=f"{bound.name}: {bound.argument}",
+    )
+    provenance = Provenance(
+        method=options.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=version("pipesynth"),
+        wall_seconds=round(time.monotonic() - begun, 3),
+    )
+    if options.output:
+        write_whole(options.output, write_schedule(ScheduleDocument.of(schedule, certificate, provenance)))
+    row = Row(options.name, metrics, certificate)
+    _show_rows(problem, [row], schedule, options)
+    return DONE if fits(problem, metrics.peak_memory_bytes) else _over_limit(problem, options.name, metrics)
+
+
+def _over_limit(problem: Problem, name: str, metrics: Metrics) -> int:
+    """Say which rank of a baseline holds more than its limit."""
+    for rank, (peak, limit) in enumerate(
+        zip(metrics.peak_memory_bytes, problem.memory_limit_bytes or (), strict=True)
+    ):
+        if peak > limit:
+            print(f"pipesynth: {name} holds {peak} bytes on rank {rank}, limit {limit}", file=sys.stderr)
+    return NO_SCHEDULE
+
+
+def _show_rows(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json([_row_json(problem, row) for row in rows])
+        return
+    console = Console(file=sys.stderr if options.output == "-" else sys.stdout, highlight=False)
+    grid = first_steps(drawn)
+    if grid:
+        console.print(grid, markup=False, soft_wrap=True)
+    console.print(comparison_table(problem, rows))
+    console.print(memory_table(problem, rows))
+
+
+def _row_json(problem: Problem, row: Row) -> dict[str, Any]:
+    if row.metrics is None:
+        return {"name": row.name, "defined": False, "reason": row.reason}
+    answer = {
+        "name": row.name,
+        "defined": True,
+        "fits": fits(problem, row.metrics.peak_memory_bytes),
+        "value": row.metrics.value(problem.objective),
+        **asdict(row.metrics),
+    }
+    if row.certificate:
+        answer |= {
+            "lower_bound": row.certificate.lower_bound,
+            "gap": row.certificate.gap,
+            "status": row.certificate.status.value,
+        }
+    return answer
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Set every baseline that applies beside the synthesized schedule."""
+    problem = load_problem(options)
+    rows = [_baseline_row(problem, name) for name in BASELINES]
+    result = _search(problem, options)
+    problem = result.schedule.problem
+    rows.append(Row("synthesized", result.metrics, result.certificate))
+    if options.json:
+        print_json([_row_json(problem, row) for row in rows])
+        return DONE
+    console = Console(highlight=False)
+    console.print(comparison_table(problem, rows))
+    for reason in reasons(rows):
+        console.print(reason, markup=False)
+    return DONE
+
+
+def _baseline_row(problem: Problem, name: str) -> Row:
+    try:
+        orders = baseline_orders(name, problem)
+    except BaselineUndefinedError as error:
+        return Row(name, None, reason=error.reason)
+    return Row(name, measure(schedule_orders(problem, orders)))
+
+
+def run_bound(options: argparse.Namespace) -> int:
+    """Print the lower bounds of a problem, each with its argument."""
+    problem = load_problem(options)
+    bounds = lower_bounds(problem)
+    if options.json:
+        answer = {
+            "objective": problem.objective.value,
+            "lower_bound": bounds[0].ticks,
+            "bubble_ratio": 1 - problem.work_ticks / bounds[0].ticks,
+            "bounds": [asdict(bound) for bound in bounds],
+        }
+        print_json(answer)
+        return DONE
+    Console(highlight=False).print(bound_table(problem, bounds))
+    return DONE
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Check a schedule against every rule and print each violation."""
+    document = read_schedule(read_text(options.schedule), options.schedule)
+    violations = verify_schedule(
+        document.schedule,
+        metrics=document.metrics,
+        certificate=document.certificate,
+        stated_gap=document.stated_gap,
+        stated_status=document.stated_status,
+    )
+    if options.json:
+        found = [
+            {
+                "rule": violation.rule.value,
+                "rank": violation.rank,
+                "ops": [str(op) for op in violation.ops],
+                "times": list(violation.times),
+                "amount": violation.amount,
+                "message": violation.message,
+            }
+            for violation in violations
+        ]
+        print_json({"valid": not found, "violations": found})
+    elif violations:
+        print(*violations, sep="\n")
+    else:
+        ops = sum(map(len, document.schedule.ranks))
+        certificate = document.certificate
+        print(
+            f"valid: {ops} ops on {document.schedule.problem.num_ranks} ranks, {certificate.objective} "
+            f"{certificate.value}, lower bound {certificate.lower_bound} ({certificate.status})"
+        )
+    return NO_SCHEDULE if violations else DONE
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    """Replay a schedule's orders on its problem's costs, each rank from its planned first start."""
+    document = read_schedule(read_text(options.schedule), options.schedule)
+    schedule = document.schedule
+    replayed = replay(schedule, links=options.links)
+    metrics = measure(replayed)
+    objective = schedule.problem.objective
+    planned = document.metrics.value(objective)
+    answer: dict[str, Any] = {
+        "objective": objective.value,
+        "planned": planned,
+        "value": metrics.value(objective),
+        "links": replayed.problem.links.value,
+        "agrees": replayed.ranks == schedule.ranks,
+        **asdict(metrics),
+    }
+    if options.jitter is not None:
+        noisy = replay_with_jitter(
+            schedule, sigma=options.jitter, samples=options.samples, seed=options.seed, links=options.links
+        )
+        answer["jitter"] = {
+            "sigma": options.jitter,
+            "samples": options.samples,
+            "seed": options.seed,
+            "mean": noisy.mean,
+            "p50": noisy.p50,
+            "p95": noisy.p95,
+            "max": noisy.max,
+        }
+    if options.json:
+        print_json(answer)
+        return DONE
+    print(f"{objective} {answer['value']} ticks (planned {planned}), bubble {metrics.bubble_ratio:.4f}")
+    print(
+        "every op starts and ends as planned" if answer["agrees"] else "ops differ from their planned times"
+    )
+    if options.jitter is not None:
+        jitter = answer["jitter"]
+        print(
+            f"under {options.jitter:.1%} noise, {options.samples} samples: mean {jitter['mean']:.0f}, "
+            f"median {jitter['p50']}, 95th percentile {jitter['p95']}, worst {jitter['max']}"
+        )
+    return DONE
+
+
+def print_json(answer: object) -> None:
+    """Print a machine-readable answer on standard output."""
+    print(json.dumps(answer, indent=2))
