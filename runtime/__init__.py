@@ -1,0 +1,1 @@
+"""Executes schedule documents with ``torch.distributed``. Empty so far."""

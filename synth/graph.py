@@ -6,6 +6,7 @@ new feature of the problem becomes ops and edges here and nowhere else. Only the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,14 +76,11 @@ class OpGraph:
         InvalidOrdersError
             When the orders do not hold exactly the graph's ops, each on its rank.
         """
-        code = {kind: n for n, kind in enumerate(KINDS)}
         _, num_stages, num_microbatches = self.ids.shape
         result = []
         seen = np.zeros(self.num_ops, dtype=bool)
         for rank, order in enumerate(orders):
-            kinds = np.fromiter((code[op.kind] for op in order), np.int64, len(order))
-            stages = np.fromiter((op.stage for op in order), np.int64, len(order))
-            microbatches = np.fromiter((op.microbatch for op in order), np.int64, len(order))
+            kinds, stages, microbatches = _columns(order)
             inside = (
                 (stages >= 0)
                 & (stages < num_stages)
@@ -118,9 +116,9 @@ class OpGraph:
 
     def ids_to_orders(self, ids: list[Ints]) -> RankOrders:
         """Per-rank ops of per-rank op numbers."""
-        columns = zip(self.kind.tolist(), self.stage.tolist(), self.microbatch.tolist(), strict=True)
-        ops = [Op(KINDS[kind], stage, microbatch) for kind, stage, microbatch in columns]
-        return tuple(tuple(ops[n] for n in order.tolist()) for order in ids)
+        kinds = [KINDS[kind] for kind in self.kind.tolist()]
+        ops = list(map(Op, kinds, self.stage.tolist(), self.microbatch.tolist()))
+        return tuple(tuple(map(ops.__getitem__, order.tolist())) for order in ids)
 
 
 def divided_backwards(problem: Problem) -> NDArray[np.bool_]:
@@ -133,14 +131,20 @@ def divided_in_orders(problem: Problem, orders: RankOrders) -> NDArray[np.bool_]
     """Which [stage, microbatch] backwards the orders divide: those with a B."""
     divided = np.zeros((problem.num_stages, problem.num_microbatches), dtype=bool)
     for order in orders:
-        for op in order:
-            if (
-                op.kind is OpKind.B
-                and op.stage < problem.num_stages
-                and op.microbatch < problem.num_microbatches
-            ):
-                divided[op.stage, op.microbatch] = True
+        kinds, stages, microbatches = _columns(order)
+        known = (kinds == _B) & (stages < problem.num_stages) & (microbatches < problem.num_microbatches)
+        divided[stages[known], microbatches[known]] = True
     return divided
+
+
+def _columns(order: Sequence[Op]) -> tuple[Ints, Ints, Ints]:
+    """Kind codes, stages and microbatches of an order."""
+    if not order:
+        return (np.zeros(0, dtype=np.int64),) * 3
+    code = {kind: n for n, kind in enumerate(KINDS)}
+    kinds, stages, microbatches = zip(*order, strict=True)
+    codes = np.array(list(map(code.__getitem__, kinds)), dtype=np.int64)
+    return codes, np.array(stages, dtype=np.int64), np.array(microbatches, dtype=np.int64)
 
 
 def build_graph(problem: Problem, divided: NDArray[np.bool_] | None = None) -> OpGraph:

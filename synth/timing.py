@@ -42,18 +42,12 @@ def schedule_orders(
     graph = build_graph(problem, divided_in_orders(problem, orders))
     ids = graph.orders_to_ids(orders)
     starts = earliest_starts(graph, ids, release_ticks=release_ticks)
-    return timed_schedule(graph, ids, starts)
-
-
-def timed_schedule(graph: OpGraph, ids: list[Ints], starts: Ints) -> Schedule:
-    """The schedule of per-rank op numbers and start times, shape (ops,)."""
-    orders = graph.ids_to_orders(ids)
     ends = starts + graph.ticks
     ranks = tuple(
         tuple(map(TimedOp, order, starts[numbers].tolist(), ends[numbers].tolist()))
         for order, numbers in zip(orders, ids, strict=True)
     )
-    return Schedule(graph.problem, ranks)
+    return Schedule(problem, ranks)
 
 
 def earliest_starts(
