@@ -7,7 +7,6 @@ circle of length T on which the ops' residues r_k must not overlap, and a piece 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import ceil
@@ -18,6 +17,7 @@ from synth.building_block import BlockOp, BuildingBlock
 from synth.errors import BackendError
 from synth.ops import OpKind
 from synth.problem import Objective, Problem, StageCosts
+from synth.search.polling import call_and_watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +207,6 @@ def solve(cp: cp_model.CpModel, params: SolveParams) -> cp_model.CpSolver | None
 
     Raises
     ------
-    KeyboardInterrupt
-        After the solver has stopped.
     BackendError
         When the solver calls the model invalid.
     """
@@ -218,20 +216,10 @@ def solve(cp: cp_model.CpModel, params: SolveParams) -> cp_model.CpSolver | None
     solver.parameters.num_workers = params.workers
     solver.parameters.random_seed = params.seed
     solver.parameters.catch_sigint_signal = False
-    answer: list[cp_model.CpSolverStatus] = []
-    thread = threading.Thread(target=lambda: answer.append(solver.solve(cp)), daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.1)
-            params.on_wait()
-    except KeyboardInterrupt:
-        solver.stop_search()
-        thread.join()
-        raise
-    if not answer or answer[0] == cp_model.MODEL_INVALID:
+    status = call_and_watch(lambda: solver.solve(cp), params.on_wait, solver.stop_search)
+    if status == cp_model.MODEL_INVALID:
         raise BackendError(f"CP-SAT calls the model invalid: {cp.validate()}")
-    return solver if answer[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
+    return solver if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
 
 
 @dataclass(frozen=True, slots=True)

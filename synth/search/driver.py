@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +27,7 @@ from synth.schedule import Metrics, Schedule, fits, measure, peak_memory_bytes
 from synth.search.annealer import Annealer
 from synth.search.blocks import SolveParams, find_block
 from synth.search.greedy import greedy_orders
+from synth.search.polling import call_and_watch
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
@@ -50,8 +52,8 @@ FIRST_ROUND_MOVES = 40
 ROUNDS = 9
 """Annealing rounds before the search is over however much time is left."""
 
-MOVES_PER_SLICE = 20_000
-"""Annealing moves between two looks at the clock."""
+OP_MOVES_PER_SLICE = 20_000_000
+"""Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
 
 HEARTBEAT_S = 1.0
 """Seconds between two reports when nothing better is found."""
@@ -320,20 +322,20 @@ class _Search:
         if self._best and (self._best.value <= self.bound.ticks or self._seconds_left() <= 0):
             raise _SearchOver
 
+    def _watched(self, step: str, construct: Callable[[], RankOrders]) -> RankOrders:
+        """Construct orders, unless the search ends before they are done."""
+        self._go_on(step)
+        return call_and_watch(construct, partial(self._go_on, step))
+
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()
 
     def _constructed(self) -> Iterator[tuple[RankOrders, str]]:
         """Orders built from nothing: baselines, a list schedule, building blocks."""
         for name in BASELINES:
-            self._go_on(name)
-            try:
-                orders = baseline_orders(name, self.problem)
-            except BaselineUndefinedError:
-                continue
-            yield orders, name
-        self._go_on("list schedule")
-        yield greedy_orders(self.problem), "list schedule"
+            with suppress(BaselineUndefinedError):
+                yield self._watched(name, partial(baseline_orders, name, self.problem)), name
+        yield self._watched("list schedule", partial(greedy_orders, self.problem)), "list schedule"
         yield from self._blocks()
 
     def _blocks(self) -> Iterator[tuple[RankOrders, str]]:
@@ -363,6 +365,7 @@ class _Search:
         """Rounds of annealing: each doubles the moves and halves the starts, down to one for each worker."""
         with ThreadPoolExecutor(self._workers) as executor:
             for number in range(ROUNDS):
+                self._go_on(f"annealing, round {number + 1} of {ROUNDS}")
                 starts = sorted(self._starts, key=lambda start: start.value)
                 kept = max(self._workers, len(starts) >> number)
                 runs = list(islice(cycle(starts), kept))
@@ -395,12 +398,13 @@ class _Search:
         graph = build_graph(self.problem, divided_in_orders(self.problem, start.orders))
         annealer = Annealer(graph, graph.orders_to_ids(start.orders), seed)
         mean_ticks = float(graph.ticks.mean())
-        slices = max(1, graph.num_ops * FIRST_ROUND_MOVES * 2**number // MOVES_PER_SLICE)
+        moves = graph.num_ops * FIRST_ROUND_MOVES * 2**number
+        slices = max(1, moves * graph.num_ops // OP_MOVES_PER_SLICE)
         for n in range(slices):
             if self._stop.is_set() or self._seconds_left() <= 0 or annealer.best_value <= self.bound.ticks:
                 break
             hot, cold = (mean_ticks * HOT * (COLD / HOT) ** (k / slices) for k in (n, n + 1))
-            annealer.run(MOVES_PER_SLICE, hot, cold)
+            annealer.run(max(1, moves // slices), hot, cold)
         if annealer.best_value >= start.value:
             return start
         method = start.method if start.method.endswith(ANNEALED) else start.method + ANNEALED
