@@ -1,0 +1,128 @@
+"""Lower bounds: never above the optimum, equal to the published ones, tight where that is known."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from builders import DIVIDED, UNDIVIDED, orders_of, two_by_two
+from exhaustive import best_value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import problems
+
+from synth.bounds import best_bound, lower_bounds
+from synth.instances import load_instance
+from synth.memory import smallest_limits_bytes
+from synth.placement import PlacementKind
+from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem
+from synth.timing import schedule_orders
+
+PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text(encoding="utf-8"))
+SHAPES = ((1, 1, 3), (1, 2, 2), (2, 1, 1), (2, 1, 2), (2, 2, 1), (3, 1, 1))
+"""At most so many ranks, chunks and microbatches: twelve ops."""
+
+
+def named(problem: Problem, name: str) -> int:
+    """The ticks of one bound."""
+    (ticks,) = (bound.ticks for bound in lower_bounds(problem) if bound.name == name)
+    return ticks
+
+
+@st.composite
+def tiny_problems(draw):
+    """A problem of a dozen ops, with no limit or one that some schedule fits."""
+    ranks, chunks, microbatches = draw(st.sampled_from(SHAPES))
+    problem = draw(problems(max_ranks=ranks, max_chunks=chunks, max_microbatches=microbatches))
+    if draw(st.booleans()):
+        return problem
+    more = draw(st.tuples(*[st.integers(0, 4)] * problem.num_ranks))
+    return problem.with_memory_limit(
+        [least + extra for least, extra in zip(smallest_limits_bytes(problem), more, strict=True)]
+    )
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(tiny_problems())
+def test_no_bound_is_above_the_optimum(problem):
+    optimum = best_value(problem, delayed=problem.links is Links.FREE)
+    assert optimum is not None
+    bounds = lower_bounds(problem)
+    assert all(bound.ticks <= optimum for bound in bounds), optimum
+    assert all(a.ticks >= b.ticks for a, b in pairwise(bounds))
+    assert best_bound(problem) == bounds[0]
+    assert all(bound.name and bound.argument for bound in bounds)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(tiny_problems())
+def test_microbatches_need_not_overtake(problem):
+    """DESIGN.md: some optimal schedule runs every stream in microbatch order."""
+    if sum(len(costs.offered) for costs in problem.stages) * problem.num_microbatches <= 12:
+        delayed = problem.links is Links.FREE
+        assert best_value(problem, delayed=delayed) == best_value(problem, fifo=False, delayed=delayed)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(problems(max_ranks=5, max_microbatches=8))
+def test_less_memory_never_lowers_a_bound(problem):
+    smallest = smallest_limits_bytes(problem)
+    limits = [None, [limit + 20 for limit in smallest], [limit + 3 for limit in smallest], smallest]
+    values = [best_bound(problem.with_memory_limit(limit)).ticks for limit in limits]
+    assert values == sorted(values)
+    assert min(values) >= named(problem, "period") == problem.work_ticks
+
+
+@pytest.mark.parametrize("row", PUBLISHED["table5_bubble"]["rows"], ids=lambda row: row["id"])
+def test_published_bound_at_one_times_the_memory(row):
+    size, ranks, microbatches = row["id"].removeprefix("zb-").split("-")
+    problem = load_instance(f"zb-{size}-{microbatches}").with_memory_limit(2 * int(ranks[1:]))
+    closed = named(problem, "first backward")
+    assert round(1 - problem.work_ticks / closed, 4) == row["lower_bound_at_1p"]
+    best = 1 - problem.work_ticks / best_bound(problem).ticks
+    assert row["lower_bound_at_1p"] <= round(best, 4) <= row["ZB-1p"]
+
+
+@pytest.mark.parametrize(("objective", "optimum"), [("makespan", 3831880), ("rank_span", 3623744)])
+@pytest.mark.parametrize("limit", [None, 19840, 9920])
+def test_uneven_instance_is_tight(objective, optimum, limit):
+    problem = load_instance("zb-8stage-uneven").with_memory_limit(limit)
+    assert best_bound(replace(problem, objective=Objective(objective))).ticks == optimum
+
+
+@pytest.mark.parametrize("num_microbatches", [1, 4])
+@pytest.mark.parametrize("objective", Objective)
+def test_one_rank_is_its_work(num_microbatches, objective):
+    problem = uniform_problem(1, num_microbatches, DIVIDED, chunks=2, objective=objective)
+    assert best_bound(problem).ticks == problem.work_ticks == 10 * num_microbatches
+
+
+@pytest.mark.parametrize("transfer_ticks", [0, 7, 10**9])
+def test_one_microbatch_is_its_chain(transfer_ticks):
+    """Down, up, and the W of the first stage."""
+    problem = uniform_problem(4, 1, DIVIDED, transfer_ticks=transfer_ticks)
+    assert best_bound(problem).ticks == 4 * 2 + 4 * 2 + 1 + 6 * transfer_ticks
+    whole = uniform_problem(4, 1, UNDIVIDED, transfer_ticks=transfer_ticks)
+    assert best_bound(whole).ticks == 4 * 2 + 4 * 3 + 6 * transfer_ticks
+
+
+def test_first_backward_by_hand():
+    """Rank 0's first backward starts 8 after its first forward; it can fill 2 or 4 of them with forwards."""
+    for limit, idle in ((2, 6), (3, 6), (4, 4), (None, 4)):
+        problem = two_by_two(objective=Objective.RANK_SPAN).with_memory_limit(limit)
+        assert named(problem, "first backward") == 10 + idle
+        assert best_value(problem) >= 10 + idle
+
+
+def test_huge_numbers_stay_exact():
+    tera = 10**12
+    stage = StageCosts(F=OpCost(ticks=tera, alloc_bytes=tera), BW=OpCost(ticks=2 * tera + 1, free_bytes=tera))
+    problem = uniform_problem(
+        3, 2, stage, transfer_ticks=tera, kind=PlacementKind.LOOP, memory_limit_bytes=9 * tera
+    )
+    bound = best_bound(problem).ticks
+    assert isinstance(bound, int)
+    orders = [[f"{s}F0", f"{s}F1", f"{s}BW0", f"{s}BW1"] for s in range(3)]
+    assert bound <= schedule_orders(problem, orders_of(*map(" ".join, orders))).value
+    assert bound >= 3 * tera + 3 * (2 * tera + 1) + 4 * tera
