@@ -7,40 +7,16 @@ circle of length T on which the ops' residues r_k must not overlap, and a piece 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil
 
 from ortools.sat.python import cp_model
 
 from synth.building_block import BlockOp, BuildingBlock
-from synth.errors import BackendError
+from synth.cpsat import SolveParams, solve
 from synth.ops import OpKind
 from synth.problem import Objective, Problem, StageCosts
-from synth.search.polling import call_and_watch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SolveParams:
-    """How long and how a solver may search.
-
-    Parameters
-    ----------
-    time_limit_s
-        Wall-clock seconds.
-    work_limit
-        The solver's own deterministic measure of work; what stops it when time is generous.
-    workers, seed
-        Threads and random seed; one worker and one seed give one answer.
-    on_wait
-        Called about ten times a second while the solver works.
-    """
-
-    time_limit_s: float
-    work_limit: float
-    workers: int
-    seed: int
-    on_wait: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -96,13 +72,13 @@ def find_block(problem: Problem, grid_ticks: int, slack: float, params: SolvePar
     if any(_left_behind(costs) > 0 for costs in problem.stages):
         return None  # what every microbatch leaves behind has no period
     model = build_block_model(problem, grid_ticks, slack)
-    solver = solve(model.cp, params)
-    if solver is None:
+    solved = solve(model.cp, params)
+    if not solved.has_solution:
         return None
     return BuildingBlock(
         period_ticks=model.period * grid_ticks,
         ops=tuple(
-            BlockOp(kind, stage, solver.value(start) * grid_ticks)
+            BlockOp(kind, stage, solved.solver.value(start) * grid_ticks)
             for (kind, stage), start in model.starts.items()
         ),
     )
@@ -196,30 +172,6 @@ def memory_limit(model: _Model) -> None:
         left = model.cp.new_int_var(0, room, f"room of rank {rank}")
         model.cp.add(left + sum(everywhere) <= room)
         model.cp.add_cumulative(arcs, demands, left)
-
-
-def solve(cp: cp_model.CpModel, params: SolveParams) -> cp_model.CpSolver | None:
-    """Solve a model in a thread of its own, so that an interrupt reaches the caller and ends the search.
-
-    Returns
-    -------
-    The solver holding a solution, or None where there is none.
-
-    Raises
-    ------
-    BackendError
-        When the solver calls the model invalid.
-    """
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(0.01, params.time_limit_s)
-    solver.parameters.max_deterministic_time = params.work_limit
-    solver.parameters.num_workers = params.workers
-    solver.parameters.random_seed = params.seed
-    solver.parameters.catch_sigint_signal = False
-    status = call_and_watch(lambda: solver.solve(cp), params.on_wait, solver.stop_search)
-    if status == cp_model.MODEL_INVALID:
-        raise BackendError(f"CP-SAT calls the model invalid: {cp.validate()}")
-    return solver if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,21 @@ from importlib.metadata import version
 from itertools import cycle, islice, product
 
 from synth.baselines import BASELINES, baseline_orders
-from synth.bounds import Bound, best_bound
+from synth.bounds import Bound, best_bound, one_rank_bounds
 from synth.building_block import unroll
 from synth.certificate import Certificate, Provenance, Status
+from synth.cpsat import SolveParams
 from synth.errors import BackendError, BaselineUndefinedError, InfeasibleError, InputError
 from synth.graph import build_graph, divided_in_orders
 from synth.memory import check_feasible, serial_orders
 from synth.ops import RankOrders
 from synth.placement import PlacementKind, place
+from synth.polling import call_and_watch
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, fits, measure, peak_memory_bytes
 from synth.search.annealer import Annealer
-from synth.search.blocks import SolveParams, find_block
+from synth.search.blocks import find_block
 from synth.search.greedy import greedy_orders
-from synth.search.polling import call_and_watch
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
@@ -40,8 +41,11 @@ BLOCK_SLACKS = (0.0, 0.05, 0.15)
 BLOCK_WORK_LIMIT = 4.0
 """Deterministic work per building block, about as many seconds."""
 
-BLOCK_SHARE = 0.4
-"""Share of the time limit after which no more building blocks are searched."""
+PROOF_SHARE, BLOCK_SHARE = 0.4, 0.6
+"""Shares of the time limit after which no more bounds are proved, and no more building blocks searched."""
+
+PROOF_WORK_LIMIT = 60.0
+"""Deterministic work per rank in proving a bound, about as many seconds."""
 
 LARGEST_BLOCK = 200
 """Problems with more ops than this per microbatch have no block searched: CP-SAT finds none in time."""
@@ -294,6 +298,9 @@ class _Search:
         try:
             for orders, method in self._constructed():
                 self._offer(orders, method)
+            self._prove()
+            for orders, method in self._blocks():
+                self._offer(orders, method)
             self._anneal()
         except _SearchOver:
             pass
@@ -331,12 +338,30 @@ class _Search:
         return self._deadline - time.monotonic()
 
     def _constructed(self) -> Iterator[tuple[RankOrders, str]]:
-        """Orders built from nothing: baselines, a list schedule, building blocks."""
+        """Orders built from nothing, without a solver: baselines and a list schedule."""
         for name in BASELINES:
             with suppress(BaselineUndefinedError):
                 yield self._watched(name, partial(baseline_orders, name, self.problem)), name
         yield self._watched("list schedule", partial(greedy_orders, self.problem)), "list schedule"
-        yield from self._blocks()
+
+    def _prove(self) -> None:
+        """Raise the bound by what a solver can prove in its share of the time."""
+        step = "bound from one rank"
+        self._go_on(step)
+        for bound in one_rank_bounds(self.problem, self._solve_params(step, PROOF_SHARE, PROOF_WORK_LIMIT)):
+            self.bound = max(self.bound, bound, key=lambda bound: bound.ticks)
+            self._go_on(step)
+
+    def _solve_params(self, step: str, share: float, work_limit: float) -> SolveParams:
+        """Limits of a solver that may work until a share of the time limit has passed."""
+        ends = self._begun + share * (self._deadline - self._begun)
+        return SolveParams(
+            time_limit_s=max(0.0, ends - time.monotonic()),
+            work_limit=work_limit,
+            workers=self._workers,
+            seed=self._seed,
+            on_wait=partial(self._go_on, step),
+        )
 
     def _blocks(self) -> Iterator[tuple[RankOrders, str]]:
         ops = sum(3 if costs.can_divide else 2 for costs in self.problem.stages)
@@ -346,17 +371,10 @@ class _Search:
         for resolution, slack in product(BLOCK_RESOLUTIONS, BLOCK_SLACKS):
             step = f"building block with {slack:.0%} slack, {resolution} slots in the shortest op"
             self._go_on(step)
-            seconds_left = self._begun + BLOCK_SHARE * (self._deadline - self._begun) - time.monotonic()
-            if seconds_left <= 0:
+            params = self._solve_params(step, BLOCK_SHARE, BLOCK_WORK_LIMIT)
+            if params.time_limit_s <= 0:
                 return
             self.used_solver = True
-            params = SolveParams(
-                time_limit_s=seconds_left,
-                work_limit=BLOCK_WORK_LIMIT,
-                workers=self._workers,
-                seed=self._seed,
-                on_wait=partial(self._go_on, step),
-            )
             block = find_block(self.problem, max(1, shortest // resolution), slack, params)
             if block is not None:
                 yield unroll(block, self.problem), "building block"

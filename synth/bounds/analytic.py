@@ -1,44 +1,21 @@
-"""Lower bounds: what no schedule of a problem can beat, each with its argument."""
+"""Lower bounds in closed form: work, chains, and what memory leaves to do before the first backward."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
+from synth.bounds.bound import Bound
+from synth.bounds.chains import backward_tails, forward_heads, gradient_ticks, round_trip_ticks
 from synth.problem import Objective, Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A lower bound on the problem's objective.
-
-    Parameters
-    ----------
-    name
-        A word for tables.
-    ticks
-        The bound.
-    argument
-        Why it holds, in one sentence with the rank it comes from.
-    """
-
-    name: str
-    ticks: int
-    argument: str
-
-
-def lower_bounds(problem: Problem) -> tuple[Bound, ...]:
-    """All bounds that apply, the strongest first."""
+def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
+    """All bounds in closed form that apply, the strongest first."""
     bounds = [period_bound(problem), first_backward_bound(problem)]
     if problem.objective is Objective.MAKESPAN:
         bounds += [head_and_tail_bound(problem), chain_bound(problem)]
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
-
-
-def best_bound(problem: Problem) -> Bound:
-    """The strongest of :func:`lower_bounds`."""
-    return lower_bounds(problem)[0]
 
 
 def period_bound(problem: Problem) -> Bound:
@@ -59,8 +36,8 @@ def chain_bound(problem: Problem) -> Bound:
 
     Holds for the makespan.
     """
-    down = _forward_heads(problem)[-1] + problem.stages[-1].F.ticks
-    up = _backward_tails(problem)[-1]
+    down = forward_heads(problem)[-1] + problem.stages[-1].F.ticks
+    up = backward_tails(problem)[-1]
     return Bound("chain", down + up, "one microbatch passes all stages forward and backward")
 
 
@@ -72,15 +49,15 @@ def head_and_tail_bound(problem: Problem) -> Bound:
     W can run behind that backward, so the rank's forwards and backwards alone count towards it. Holds for
     the makespan.
     """
-    heads, tails = _forward_heads(problem), _backward_tails(problem)
+    heads, tails = forward_heads(problem), backward_tails(problem)
     best = Bound("head and tail", 0, "")
     for rank, held in enumerate(problem.stages_by_rank):
         head = heads[held[0]]
         work = problem.work_ticks_by_rank[rank]
         up_front = problem.num_microbatches * sum(
-            problem.stages[s].F.ticks + _gradient_ticks(problem, s) for s in held
+            problem.stages[s].F.ticks + gradient_ticks(problem, s) for s in held
         )
-        tail = tails[held[0]] - _gradient_ticks(problem, held[0])
+        tail = tails[held[0]] - gradient_ticks(problem, held[0])
         ticks = head + max(work, up_front + tail)
         if ticks > best.ticks:
             what = (
@@ -110,13 +87,11 @@ def first_backward_bound(problem: Problem) -> Bound:
     Zero Bubble Pipeline Parallelism, arXiv 2401.10241, appendix B, for equal stages, one per rank:
     ``(p - 1)(B + 2c) + (p - k)F`` idle with k microbatches of memory.
     """
-    heads = _forward_heads(problem)
+    heads = forward_heads(problem)
     best = Bound("first backward", 0, "")
     for rank, held in enumerate(problem.stages_by_rank):
         first, last = held[0], held[-1]
-        round_trip = heads[-1] - heads[first] + problem.stages[-1].F.ticks
-        for stage in range(problem.num_stages - 1, last, -1):
-            round_trip += _gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1)
+        round_trip = problem.stages[first].F.ticks + round_trip_ticks(problem, first, last)
         idle = max(0, round_trip - _most_forward_ticks(problem, rank))
         wait = heads[first] if problem.objective is Objective.MAKESPAN else 0
         ticks = wait + problem.work_ticks_by_rank[rank] + idle
@@ -162,33 +137,3 @@ def _fill(items: Sequence[tuple[int, int]], room: int, most_each: int) -> int:
         if count < most_each:
             return value + -(-room * worth // size)
     return value
-
-
-def _forward_heads(problem: Problem) -> list[int]:
-    """For every stage, the earliest start of a forward."""
-    heads = [0]
-    for stage in range(1, problem.num_stages):
-        heads.append(heads[-1] + problem.stages[stage - 1].F.ticks + problem.lag_ticks(stage - 1, stage))
-    return heads
-
-
-def _backward_tails(problem: Problem) -> list[int]:
-    """For every stage, the least time from the start of its backward to the end of the gradient's way up.
-
-    The last backward of stage 0, and the W behind it, end the way.
-    """
-    tails: list[int] = []
-    for stage, costs in enumerate(problem.stages):
-        own = costs.least_backward_ticks
-        if stage == 0:
-            tails.append(own)
-        else:
-            up = _gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1) + tails[-1]
-            tails.append(max(own, up))
-    return tails
-
-
-def _gradient_ticks(problem: Problem, stage: int) -> int:
-    """The least time until a stage's backward has its input gradient."""
-    costs = problem.stages[stage]
-    return min(cost.ticks for cost in (costs.B, costs.BW) if cost is not None)
