@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from synth.bounds import Bound
 from synth.certificate import Certificate
@@ -19,6 +20,9 @@ GRID_SLOTS = 18
 
 LARGEST_GRID = 8
 """Schedules of more ranks are not drawn."""
+
+NARROWEST_SENTENCE = 24
+"""Columns that a sentence in a table has at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,13 @@ class Row:
 
 def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
     """One row for each schedule: objective, bubble, peak memory, fits or not, bound and gap."""
-    table = Table(box=box.SIMPLE_HEAD, title=_title(problem), title_justify="left")
+    table = _table(_title(problem))
     table.add_column("schedule", no_wrap=True)
     for heading in ("ticks", "seconds", "bubble", "peak bytes", "fits", "bound", "gap"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.name, *_cells(problem, row))
-    return table
+    return _with_whole_numbers(table)
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
@@ -49,7 +53,7 @@ def reasons(rows: Sequence[Row]) -> list[str]:
 
 def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
     """Peak memory per rank against the limit, a column for each schedule."""
-    table = Table(box=box.SIMPLE_HEAD, title="Peak memory in bytes", title_justify="left")
+    table = _table("Peak memory in bytes")
     shown = [row for row in rows if row.metrics is not None]
     for heading in ("rank", "limit", *(row.name for row in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -57,28 +61,46 @@ def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
     for rank in range(problem.num_ranks):
         peaks = [str(row.metrics.peak_memory_bytes[rank]) for row in shown if row.metrics]
         table.add_row(str(rank), "none" if limits is None else str(limits[rank]), *peaks)
-    return table
+    return _with_whole_numbers(table)
 
 
 def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     """The lower bounds with their arguments, the strongest first."""
-    table = Table(box=box.SIMPLE_HEAD, title=_title(problem), title_justify="left")
+    table = _table(_title(problem))
     table.add_column("bound", no_wrap=True)
     table.add_column(f"{problem.objective} ticks", justify="right", no_wrap=True)
     table.add_column("bubble at least", justify="right", no_wrap=True)
-    table.add_column("because")
+    table.add_column("because", min_width=NARROWEST_SENTENCE)
     for bound in bounds:
-        bubble = 1 - problem.work_ticks / bound.ticks
-        table.add_row(bound.name, str(bound.ticks), f"{bubble:.4f}", bound.argument)
-    return table
+        bubble = max(0.0, 1 - problem.work_ticks / bound.ticks)
+        table.add_row(bound.name, str(bound.ticks), f"{bubble:.4f}", Text(bound.argument))
+    return _with_whole_numbers(table)
 
 
-def first_steps(schedule: Schedule) -> str | None:
-    """The first steps of a schedule as a grid, for few ranks; a slot is the shortest op."""
+def first_steps(schedule: Schedule, columns: int) -> str | None:
+    """The first steps of a schedule as a grid, for few ranks; a slot is the shortest op.
+
+    Slots that do not fit into so many columns are left out.
+    """
     if schedule.problem.num_ranks > LARGEST_GRID:
         return None
-    slot = min(cost.ticks for costs in schedule.problem.stages for _, cost in costs.offered)
-    return render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS)
+    slot = min(timed.end - timed.start for rank in schedule.ranks for timed in rank)
+    return render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
+
+
+def _table(title: str) -> Table:
+    # A name may hold what rich takes for markup.
+    return Table(
+        box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
+def _with_whole_numbers(table: Table) -> Table:
+    """Hold every column that does not wrap at its full width, where rich would cut numbers off."""
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+    return table
 
 
 def _title(problem: Problem) -> str:
@@ -92,7 +114,7 @@ def _title(problem: Problem) -> str:
 def _cells(problem: Problem, row: Row) -> list[str]:
     metrics = row.metrics
     if metrics is None:
-        return ["not defined", "", "", "", "", "", ""]
+        return ["undefined", "", "", "", "", "", ""]
     value = metrics.value(problem.objective)
     certificate = row.certificate
     return [

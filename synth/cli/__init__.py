@@ -7,49 +7,67 @@ import sys
 from collections.abc import Callable, Sequence
 
 from synth.cli.arguments import pipesynth_parser, synthesize_parser
-from synth.cli.commands import DONE, NO_SCHEDULE, WRONG_INPUT, print_json
-from synth.errors import InfeasibleError, InputError, InvalidOrdersError, SynthError
+from synth.cli.commands import DONE, NO_SCHEDULE, WRONG_INPUT
+from synth.cli.streams import complain, discard_output, prepare_streams, print_json
+from synth.errors import InfeasibleError, InputError, InvalidOrdersError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C with nothing to show for it, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pipesynth``; returns the exit code."""
-    return _run(pipesynth_parser(), arguments)
+    return _run(pipesynth_parser, arguments)
 
 
 def main_synthesize(arguments: Sequence[str] | None = None) -> int:
     """Run ``synthesize``, which is ``pipesynth synthesize``; returns the exit code."""
-    return _run(synthesize_parser(), arguments)
+    return _run(synthesize_parser, arguments)
 
 
-def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    options = parser.parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
+def _run(make_parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
+    prepare_streams()
+    try:
+        code = _answer(make_parser(), arguments)
+        sys.stdout.flush()  # here rather than at exit, where nothing could be said any more
+        return code
+    except BrokenPipeError:
+        discard_output()  # the reader has left: nothing more to say
+        return DONE
+    except OSError as error:
+        discard_output()
+        complain(f"a standard stream fails: {(error.strerror or 'unknown error').lower()}")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        complain("interrupted before there was anything to show")
+        return INTERRUPTED
+
+
+def _answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser.parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return _carry_out(command, options)
+    except SystemExit:  # of --help and --version
+        return DONE
+    except InvalidOrdersError as error:
+        complain(error)
+        return NO_SCHEDULE
+    except InputError as error:
+        complain(error)
+        return WRONG_INPUT
+
+
+def _carry_out(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     try:
         return command(options)
     except InfeasibleError as error:
-        return _infeasible(error, options)
-    except InvalidOrdersError as error:
-        _complain(error)
+        complain(error)
+        if options.json:
+            answer = {
+                "status": "infeasible",
+                "reasons": list(error.reasons),
+                "smallest_limit_bytes": list(error.smallest_limit_bytes),
+            }
+            print_json(answer)
         return NO_SCHEDULE
-    except InputError as error:
-        _complain(error)
-        return WRONG_INPUT
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has left: nothing more to say
-        return DONE
-
-
-def _complain(error: SynthError) -> None:
-    print(f"pipesynth: {error}", file=sys.stderr)
-
-
-def _infeasible(error: InfeasibleError, options: argparse.Namespace) -> int:
-    _complain(error)
-    if options.json:
-        answer = {
-            "status": "infeasible",
-            "reasons": list(error.reasons),
-            "smallest_limit_bytes": list(error.smallest_limit_bytes),
-        }
-        print_json(answer)
-    return NO_SCHEDULE

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from importlib.metadata import version
+from typing import NoReturn, TypeVar
 
 from synth.baselines import BASELINES
 from synth.cli import commands
+from synth.errors import InputError
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective
+
+MOST_WORKERS = 1024
+"""More threads than any machine of today runs."""
+
+LARGEST_SEED = 2**31 - 1
+"""The largest that every random generator behind the commands takes."""
+
+Name = TypeVar("Name", bound=StrEnum)
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses wrong arguments in one sentence, as any other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def pipesynth_parser() -> argparse.ArgumentParser:
     """The parser of ``pipesynth`` and its commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pipesynth", description="Optimal pipeline-parallel training schedules, with proofs."
     )
     _add_version(parser)
@@ -45,19 +64,21 @@ def pipesynth_parser() -> argparse.ArgumentParser:
     _json_argument(verify)
     simulate = command("simulate", commands.run_simulate)
     simulate.add_argument("schedule", metavar="SCHEDULE", help="a schedule document, or - for standard input")
-    simulate.add_argument("--links", type=Links, choices=list(Links), help="overrides the problem's links")
+    _name_argument(simulate, "--links", list(Links), help_text="overrides the problem's links")
     simulate.add_argument(
         "--jitter", type=float, metavar="SIGMA", help="noise per op, as a share of its ticks"
     )
-    simulate.add_argument("--samples", type=int, default=100, metavar="N", help="replays under jitter")
-    simulate.add_argument("--seed", type=int, default=0, metavar="N")
+    simulate.add_argument(
+        "--samples", type=_whole_number(1), default=100, metavar="N", help="replays under jitter"
+    )
+    _seed_argument(simulate)
     _json_argument(simulate)
     return parser
 
 
 def synthesize_parser() -> argparse.ArgumentParser:
     """The parser of ``synthesize``."""
-    parser = argparse.ArgumentParser(prog="synthesize", description=commands.run_synthesize.__doc__)
+    parser = Parser(prog="synthesize", description=commands.run_synthesize.__doc__)
     _add_version(parser)
     _synthesize_arguments(parser)
     return parser
@@ -86,17 +107,34 @@ def _problem_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="bytes, a size such as 12GiB, or a multiple of 1F1B's such as 0.5x",
     )
-    add("--microbatches", type=int, metavar="M", help="overrides the problem's")
-    add("--placement", type=PlacementKind, choices=[k for k in PlacementKind if k is not PlacementKind.MAP])
-    add("--chunks", type=int, metavar="V", help="cut each stage into V equal parts (one stage per rank)")
-    add("--objective", type=Objective, choices=list(Objective), help="overrides the problem's")
+    add("--microbatches", type=_whole_number(1), metavar="M", help="overrides the problem's")
+    named = [kind for kind in PlacementKind if kind is not PlacementKind.MAP]
+    _name_argument(parser, "--placement", named, help_text="overrides the problem's")
+    add(
+        "--chunks",
+        type=_whole_number(1),
+        metavar="V",
+        help="cut each stage into V equal parts (one stage per rank)",
+    )
+    _name_argument(parser, "--objective", list(Objective), help_text="overrides the problem's")
 
 
 def _search_arguments(parser: argparse.ArgumentParser, time_limit: float) -> None:
     add = parser.add_argument
     add("--time-limit", type=float, default=time_limit, metavar="S", help="seconds (default %(default)s)")
-    add("--workers", type=int, default=2, metavar="N", help="threads (default %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of all random choices (default %(default)s)")
+    workers = _whole_number(1, MOST_WORKERS)
+    add("--workers", type=workers, default=2, metavar="N", help="threads (default %(default)s)")
+    _seed_argument(parser)
+
+
+def _seed_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed",
+        type=_whole_number(0, LARGEST_SEED),
+        default=0,
+        metavar="N",
+        help="of all random choices (default %(default)s)",
+    )
 
 
 def _output_argument(parser: argparse.ArgumentParser) -> None:
@@ -107,3 +145,32 @@ def _output_argument(parser: argparse.ArgumentParser) -> None:
 
 def _json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="machine-readable results on standard output")
+
+
+def _name_argument(
+    parser: argparse.ArgumentParser, flag: str, names: Sequence[Name], *, help_text: str
+) -> None:
+    def read(text: str) -> Name:
+        for name in names:
+            if name == text:
+                return name
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(names)}")
+
+    parser.add_argument(flag, type=read, metavar=f"{{{','.join(names)}}}", help=help_text)
+
+
+def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A reader of integers within bounds."""
+    accepted = f"an integer ≥ {least}" if most is None else f"an integer from {least} to {most}"
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            shown = text if len(text) <= 40 else text[:40] + "…"
+            raise argparse.ArgumentTypeError(f"{shown!r} is given; give {accepted}")
+        return number
+
+    return read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,13 +11,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from rich.console import Console
-
 from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import best_bound, lower_bounds
 from synth.certificate import Certificate, Provenance
 from synth.chunks import merge_into_ranks
 from synth.cli.loading import load_problem
+from synth.cli.streams import Printer, check_output, complain, print_json
 from synth.document import ScheduleDocument, read_schedule, write_schedule
 from synth.errors import BaselineUndefinedError, InputError
 from synth.files import read_text, write_whole
@@ -45,29 +43,40 @@ DONE, NO_SCHEDULE, WRONG_INPUT = 0, 1, 2
 
 def run_synthesize(options: argparse.Namespace) -> int:
     """Find the best schedule for a problem and prove how far from optimal it can be."""
-    if options.json and options.output == "-":
-        raise InputError("--json and -o - both write to standard output: give -o a file")
+    _check_output(options)
     problem = load_problem(options)
     result = _search(problem, options)
     document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
-    if options.output:
+    if options.output is not None:
         write_whole(options.output, write_schedule(document))
     rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problem)]
     if options.json:
         print_json(_result_json(result, rows, options.output))
         return DONE
-    console = Console(file=sys.stderr if options.output == "-" else sys.stdout, highlight=False)
-    grid = first_steps(result.schedule)
-    if grid:
-        console.print(grid, markup=False, no_wrap=True, overflow="crop", crop=False, soft_wrap=True)
-    console.print(comparison_table(result.schedule.problem, rows))
-    console.print(memory_table(result.schedule.problem, rows))
-    console.print(f"{result.status}, found by {result.provenance.method}", markup=False)
-    console.print(f"bound: {result.certificate.bound_from}", markup=False)
-    console.print(f"also: {other_objective(result.metrics, problem.objective)}", markup=False)
-    if options.output and options.output != "-":
-        console.print(f"written: {options.output}", markup=False)
+    _show(result.schedule.problem, rows, result.schedule, options)
+    printer = Printer(options.output)
+    printer.line(f"{result.status}, found by {result.provenance.method}")
+    printer.line(f"bound: {result.certificate.bound_from}")
+    printer.line(f"also: {other_objective(result.metrics, problem.objective)}")
+    if options.output is not None and options.output != "-":
+        printer.line(f"written: {options.output}")
     return DONE
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    if options.json and options.output == "-":
+        raise InputError("--json and -o - both write to standard output: give -o a file")
+    check_output(options.output)
+
+
+def _show(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argparse.Namespace) -> None:
+    """Draw a schedule where it is small enough, and set it beside others."""
+    printer = Printer(options.output)
+    grid = first_steps(drawn, printer.columns)
+    if grid:
+        printer.line(grid)
+    printer.table(comparison_table(problem, rows))
+    printer.table(memory_table(problem, rows))
 
 
 def _search(problem: Problem, options: argparse.Namespace) -> Result:
@@ -141,8 +150,7 @@ def _summary(problem: Problem) -> dict[str, Any]:
 
 def run_baseline(options: argparse.Namespace) -> int:
     """Put a published schedule on a problem's costs."""
-    if options.json and options.output == "-":
-        raise InputError("--json and -o - both write to standard output: give -o a file")
+    _check_output(options)
     problem = load_problem(options)
     begun = time.monotonic()
     schedule = schedule_orders(problem, baseline_orders(options.name, problem))
@@ -161,10 +169,13 @@ def run_baseline(options: argparse.Namespace) -> int:
         tool_version=version("pipesynth"),
         wall_seconds=round(time.monotonic() - begun, 3),
     )
-    if options.output:
+    if options.output is not None:
         write_whole(options.output, write_schedule(ScheduleDocument.of(schedule, certificate, provenance)))
     row = Row(options.name, metrics, certificate)
-    _show_rows(problem, [row], schedule, options)
+    if options.json:
+        print_json([_row_json(problem, row)])
+    else:
+        _show(problem, [row], schedule, options)
     return DONE if fits(problem, metrics.peak_memory_bytes) else _over_limit(problem, options.name, metrics)
 
 
@@ -174,20 +185,8 @@ def _over_limit(problem: Problem, name: str, metrics: Metrics) -> int:
         zip(metrics.peak_memory_bytes, problem.memory_limit_bytes or (), strict=True)
     ):
         if peak > limit:
-            print(f"pipesynth: {name} holds {peak} bytes on rank {rank}, limit {limit}", file=sys.stderr)
+            complain(f"{name} holds {peak} bytes on rank {rank}, limit {limit}")
     return NO_SCHEDULE
-
-
-def _show_rows(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argparse.Namespace) -> None:
-    if options.json:
-        print_json([_row_json(problem, row) for row in rows])
-        return
-    console = Console(file=sys.stderr if options.output == "-" else sys.stdout, highlight=False)
-    grid = first_steps(drawn)
-    if grid:
-        console.print(grid, markup=False, soft_wrap=True)
-    console.print(comparison_table(problem, rows))
-    console.print(memory_table(problem, rows))
 
 
 def _row_json(problem: Problem, row: Row) -> dict[str, Any]:
@@ -211,18 +210,17 @@ def _row_json(problem: Problem, row: Row) -> dict[str, Any]:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Set every baseline that applies beside the synthesized schedule."""
-    problem = load_problem(options)
+    result = _search(load_problem(options), options)
+    problem = result.schedule.problem  # its placement is resolved, so all rows are of one problem
     rows = [_baseline_row(problem, name) for name in BASELINES]
-    result = _search(problem, options)
-    problem = result.schedule.problem
     rows.append(Row("synthesized", result.metrics, result.certificate))
     if options.json:
         print_json([_row_json(problem, row) for row in rows])
         return DONE
-    console = Console(highlight=False)
-    console.print(comparison_table(problem, rows))
+    printer = Printer()
+    printer.table(comparison_table(problem, rows))
     for reason in reasons(rows):
-        console.print(reason, markup=False)
+        printer.line(reason)
     return DONE
 
 
@@ -247,7 +245,7 @@ def run_bound(options: argparse.Namespace) -> int:
         }
         print_json(answer)
         return DONE
-    Console(highlight=False).print(bound_table(problem, bounds))
+    Printer().table(bound_table(problem, bounds))
     return DONE
 
 
@@ -329,8 +327,3 @@ def run_simulate(options: argparse.Namespace) -> int:
             f"median {jitter['p50']}, 95th percentile {jitter['p95']}, worst {jitter['max']}"
         )
     return DONE
-
-
-def print_json(answer: object) -> None:
-    """Print a machine-readable answer on standard output."""
-    print(json.dumps(answer, indent=2))

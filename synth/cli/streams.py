@@ -1,0 +1,92 @@
+"""Standard streams and output files: what a command says, where, and whether it can be said there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+
+from rich.console import Console
+from rich.table import Table
+
+from synth.errors import InputError
+from synth.files import STANDARD_STREAM
+
+
+def prepare_streams() -> None:
+    """Make all three standard streams usable: a closed one is empty, an odd encoding loses no answer."""
+    # In the order of their numbers, so that no file takes the number of a closed stream.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Send what is still to be flushed to standard output nowhere: it cannot be written."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def check_output(path: str | None) -> None:
+    """Make sure, before a long search, that the file to write has a place.
+
+    Raises
+    ------
+    InputError
+        When its folder is missing or may not be written, or the path is a folder.
+    """
+    if path is None or path == STANDARD_STREAM:
+        return
+    if not path:
+        raise InputError("-o is given without a file name: name a file, or - for standard output")
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if os.path.isdir(target) or path.endswith(os.sep):
+        raise InputError(f"{path} is a folder: name a file")
+    if not os.path.isdir(folder):
+        raise InputError(f"{path} cannot be written: there is no folder {folder}; create it first")
+    if os.path.exists(target):
+        if not os.access(target, os.W_OK):
+            raise InputError(f"{path} cannot be written: it is read-only; name another file")
+        if not os.path.isfile(target):
+            return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: no file may be made in {folder}; name another")
+
+
+class Printer:
+    """Prints for people, on standard output or, where that carries the document, on standard error."""
+
+    def __init__(self, output: str | None = None) -> None:
+        file = sys.stderr if output == STANDARD_STREAM else sys.stdout
+        self._console = Console(file=file, highlight=False, markup=False, emoji=False)
+
+    @property
+    def columns(self) -> int:
+        """The width of the terminal, 80 where there is none."""
+        return self._console.width
+
+    def table(self, table: Table) -> None:
+        """A table, wider than the terminal rather than cut off."""
+        self._console.print(table, crop=False)
+
+    def line(self, text: str) -> None:
+        """Text as it is: the terminal wraps it, a pipe gets it whole."""
+        self._console.print(text, soft_wrap=True)
+
+
+def print_json(answer: object) -> None:
+    """Print a machine-readable answer on standard output."""
+    print(json.dumps(answer, indent=2))
+
+
+def complain(text: object) -> None:
+    """Say on standard error what is wrong."""
+    print(f"pipesynth: {text}", file=sys.stderr)
