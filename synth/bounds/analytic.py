@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from synth.bounds.bound import Bound
-from synth.bounds.chains import backward_tails, forward_heads, gradient_ticks, round_trip_ticks
+from synth.bounds.chains import (
+    backward_tails,
+    forward_heads,
+    gradient_ticks,
+    round_trip_ticks,
+    way_back_ticks,
+)
 from synth.problem import Objective, Problem
 
 
 def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
     """All bounds in closed form that apply, the strongest first."""
-    bounds = [period_bound(problem), first_backward_bound(problem)]
+    bounds = [period_bound(problem), first_backward_bound(problem), there_and_back_bound(problem)]
     if problem.objective is Objective.MAKESPAN:
         bounds += [head_and_tail_bound(problem), chain_bound(problem)]
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
@@ -71,6 +77,36 @@ def head_and_tail_bound(problem: Problem) -> Bound:
                 f"rank {rank} waits {head} ticks for its first microbatch and has {what}"
                 + ("" if work >= up_front + tail else f", whose gradient takes {tail} more to stage 0"),
             )
+    return best
+
+
+def there_and_back_bound(problem: Problem) -> Bound:
+    """Per pair of ranks: what one of them does between the other's first op and its last.
+
+    Take a rank and one further down. The further one's first forward waits for the near one's first
+    forward; then it has all its forwards and backwards to run, up to its last backward, whose gradient has
+    to come all the way back before the near rank can run its own last backward. All of that lies between the
+    near rank's first start and last end. Holds for both objectives.
+    """
+    heads, best = forward_heads(problem), Bound("there and back", 0, "")
+    for near in range(problem.num_ranks):
+        for far in range(problem.num_ranks):
+            first, turn = problem.stages_by_rank[near][0], problem.stages_by_rank[far][0]
+            if first > turn:
+                continue
+            there = heads[turn] - heads[first]
+            stages = [
+                (problem.stages[s].F.ticks, gradient_ticks(problem, s)) for s in problem.stages_by_rank[far]
+            ]
+            busy = problem.num_microbatches * sum(map(sum, stages)) - gradient_ticks(problem, turn)
+            back = way_back_ticks(problem, turn, first) + problem.stages[first].least_backward_ticks
+            if there + busy + back > best.ticks:
+                best = Bound(
+                    "there and back",
+                    there + busy + back,
+                    f"between the first start and the last end of rank {near}, rank {far} is reached in "
+                    f"{there} ticks, works {busy} until its last backward, and is back in {back}",
+                )
     return best
 
 

@@ -18,9 +18,7 @@ def round_trip_ticks(problem: Problem, first: int, last: int) -> int:
     ticks = 0
     for stage in range(first + 1, problem.num_stages):
         ticks += problem.lag_ticks(stage - 1, stage) + problem.stages[stage].F.ticks
-    for stage in range(problem.num_stages - 1, last, -1):
-        ticks += gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1)
-    return ticks
+    return ticks + way_back_ticks(problem, problem.num_stages - 1, last)
 
 
 def forward_heads(problem: Problem) -> list[int]:
@@ -38,13 +36,17 @@ def backward_tails(problem: Problem) -> list[int]:
     """
     tails: list[int] = []
     for stage, costs in enumerate(problem.stages):
-        own = costs.least_backward_ticks
-        if stage == 0:
-            tails.append(own)
-        else:
-            up = gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1) + tails[-1]
-            tails.append(max(own, up))
+        way_up = way_back_ticks(problem, stage, stage - 1) + tails[-1] if stage else 0
+        tails.append(max(costs.least_backward_ticks, way_up))
     return tails
+
+
+def way_back_ticks(problem: Problem, last: int, first: int) -> int:
+    """The least time from the start of a stage's backward to the start of that of an earlier stage."""
+    return sum(
+        gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1)
+        for stage in range(first + 1, last + 1)
+    )
 
 
 def gradient_ticks(problem: Problem, stage: int) -> int:
