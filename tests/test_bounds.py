@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
+from synth.baselines import baseline_orders
 from synth.bounds import best_bound, lower_bounds
+from synth.cpsat import SolveParams
 from synth.instances import load_instance
 from synth.memory import smallest_limits_bytes
 from synth.placement import PlacementKind
@@ -55,6 +57,15 @@ def test_no_bound_is_above_the_optimum(problem):
     assert all(bound.name and bound.argument for bound in bounds)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(tiny_problems(), st.sampled_from([0.001, 1.0]))
+def test_what_a_solver_proves_is_not_above_the_optimum_either(problem, work_limit):
+    """However early the solver is cut off."""
+    params = SolveParams(time_limit_s=2, work_limit=work_limit, workers=1, seed=0)
+    optimum = best_value(problem, delayed=problem.links is Links.FREE)
+    assert all(bound.ticks <= optimum for bound in lower_bounds(problem, params)), optimum
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(tiny_problems())
 def test_microbatches_need_not_overtake(problem):
@@ -82,6 +93,15 @@ def test_published_bound_at_one_times_the_memory(row):
     assert round(1 - problem.work_ticks / closed, 4) == row["lower_bound_at_1p"]
     best = 1 - problem.work_ticks / best_bound(problem).ticks
     assert row["lower_bound_at_1p"] <= round(best, 4) <= row["ZB-1p"]
+
+
+@pytest.mark.parametrize("name", ["zb-1.5b-m24", "zb-6.2b-m24"])
+def test_published_heuristic_is_optimal_at_one_times_the_memory(name):
+    """DESIGN.md: one rank alone already needs as long as ZB-1p; its rows agree with ZB-H1."""
+    problem = load_instance(name).with_memory_limit(16)
+    params = SolveParams(time_limit_s=30, work_limit=30, workers=1, seed=0)
+    value = schedule_orders(problem, baseline_orders("zb-h1", problem)).value
+    assert lower_bounds(problem, params)[0].ticks == value
 
 
 @pytest.mark.parametrize(("objective", "optimum"), [("makespan", 3831880), ("rank_span", 3623744)])
