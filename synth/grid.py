@@ -39,7 +39,7 @@ def render_grid(
     slots = max((_slot(rank[-1].end - first, slot_ticks) for rank in schedule.ranks if rank), default=0)
     shown = slots if last_slot is None else min(slots, last_slot)
     if columns is not None and margin + shown * width - 1 > columns:
-        shown = max(1, (columns - margin - len(MORE) + 1) // width)
+        shown = max(1, (columns - margin - len(MORE)) // width)
     lines = []
     for head, rank in zip(heads, schedule.ranks, strict=True):
         cells = [".".ljust(width)] * shown

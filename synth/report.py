@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -44,6 +47,15 @@ def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(row.name, *_cells(problem, row))
     return _with_whole_numbers(table)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table, wider than the console rather than with a number cut off or a column left out."""
+    endless = console.options.update(width=sys.maxsize)
+    least = Measurement.get(console, endless, table).minimum
+    if least > console.width:
+        table.width = least
+    console.print(table, crop=False)
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

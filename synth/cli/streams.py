@@ -13,6 +13,7 @@ from rich.table import Table
 
 from synth.errors import InputError
 from synth.files import STANDARD_STREAM
+from synth.report import print_table
 
 
 def prepare_streams() -> None:
@@ -75,7 +76,7 @@ class Printer:
 
     def table(self, table: Table) -> None:
         """A table, wider than the terminal rather than cut off."""
-        self._console.print(table, crop=False)
+        print_table(self._console, table)
 
     def line(self, text: str) -> None:
         """Text as it is: the terminal wraps it, a pipe gets it whole."""

@@ -1,0 +1,148 @@
+"""The arrows between modules run one way, and each backend is imported in its own corner only."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+LAYERS = (
+    ("errors", "rules", "polling", "compiled"),
+    ("ops", "placement", "files"),
+    ("problem",),
+    ("graph", "schedule", "certificate", "building_block", "chunks", "instances"),
+    ("timing", "verify", "simulate", "document", "grid"),
+    ("baselines",),
+    ("memory", "cpsat"),
+    ("bounds",),
+    ("search", "report"),
+    ("export",),
+    ("cli",),
+)
+"""The modules of ``synth``, lowest first: each imports from earlier rows only, and its own parts."""
+
+ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
+
+CORNERS = {
+    "ortools": ("synth/cpsat.py", "synth/bounds/one_rank.py", "synth/search/blocks.py"),
+    "numba": ("synth/compiled/",),
+    "msgspec": ("synth/document/",),
+    "rich": ("synth/report.py", "synth/cli/"),
+    "torch": ("runtime/",),
+}
+"""Where a library may be imported."""
+
+VERIFIER_SEES = {"certificate", "errors", "ops", "placement", "problem", "rules", "schedule"}
+"""Nothing that makes schedules or times: the verifier must be able to disagree with it."""
+
+
+def sources(*packages):
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def imports(path):
+    """The full names of the modules that a file imports, also inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} imports relative to itself"
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [part if is_module(part) else node.module for part in parts]
+    return tuple(names)
+
+
+def is_module(name):
+    place = ROOT.joinpath(*name.split("."))
+    return (place / "__init__.py").exists() or place.with_suffix(".py").exists()
+
+
+def module_of(path):
+    """The name in :data:`LAYERS` for a file of ``synth``."""
+    return path.relative_to(ROOT / "synth").parts[0].removesuffix(".py")
+
+
+def imported_modules(path):
+    """The names in :data:`LAYERS` that a file imports."""
+    parts = [name.split(".") for name in imports(path)]
+    return {names[1] for names in parts if names[0] == "synth" and len(names) > 1}
+
+
+MODULES = [path for path in sources("synth") if path != ROOT / "synth" / "__init__.py"]
+
+
+def test_every_module_has_its_row():
+    assert {module_of(path) for path in MODULES} <= set(ROW)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path):
+    own = module_of(path)
+    above = {name for name in imported_modules(path) - {own} if ROW[name] >= ROW[own]}
+    assert not above
+    assert "synth" not in imports(path) or own == "cli", "import from the module that defines the name"
+
+
+@pytest.mark.parametrize("library", CORNERS)
+def test_library_stays_in_its_corner(library):
+    users = {
+        name_of(path)
+        for path in sources("synth", "costmodels", "runtime")
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert all(user.startswith(CORNERS[library]) for user in users), users
+
+
+def test_no_file_imports_itself_by_a_detour():
+    """Also inside a package, where the rows say nothing."""
+    by_name = {name_of(path).removesuffix(".py").replace("/", "."): path for path in MODULES}
+    by_name |= {n.removesuffix(".__init__"): p for n, p in by_name.items() if n.endswith(".__init__")}
+    done, under_way = set(), []
+
+    def visit(name):
+        assert name not in under_way, [*under_way, name]
+        if name in done:
+            return
+        under_way.append(name)
+        for imported in imports(by_name[name]):
+            if imported in by_name and imported != name:
+                visit(imported)
+        done.add(under_way.pop())
+
+    for name in sorted(by_name):
+        visit(name)
+
+
+def test_verifier_sees_no_maker_of_schedules():
+    seen, ahead = set(), {"verify"}
+    while ahead:
+        module = ahead.pop()
+        seen.add(module)
+        files = [path for path in MODULES if module_of(path) == module]
+        ahead |= set().union(*map(imported_modules, files)) - seen
+    assert seen - {"verify"} <= VERIFIER_SEES
+
+
+def test_planner_works_without_torch():
+    code = """if True:
+        import sys
+        sys.modules["torch"] = None
+        import synth, synth.cli, costmodels
+        problem = synth.load_instance("zb-1.5b-m24")
+        orders = synth.baseline_orders("1f1b", problem)
+        assert not synth.verify_schedule(synth.schedule_orders(problem, orders))
+        assert sys.modules["torch"] is None
+        assert not [name for name in sys.modules if name.startswith("torch.")]
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
