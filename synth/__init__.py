@@ -27,7 +27,7 @@ from synth.ops import Op, OpKind, TimedOp
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
 from synth.schedule import Metrics, Schedule, measure
-from synth.search.driver import Progress, Result, synthesize
+from synth.search.synthesizer import Progress, Result, synthesize
 from synth.simulate import replay
 from synth.timing import schedule_orders
 from synth.verify import Violation, verify_schedule

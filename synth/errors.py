@@ -10,6 +10,7 @@
     │   ├── DocumentError              a file that is not what it claims; carries the JSON path
     │   └── BaselineUndefinedError     a published schedule that does not exist for this problem
     ├── InfeasibleError                no schedule exists: exit code 1; carries the ranks and limits
+    ├── NoScheduleFoundError           none was found, though none may not be the answer: exit code 1
     └── BackendError                   a solver answered something we cannot read: our bug or its
 """
 
@@ -116,6 +117,10 @@ class InfeasibleError(SynthError):
         self.reasons = tuple(reasons)
         self.smallest_limit_bytes = tuple(smallest_limit_bytes)
         super().__init__("no schedule exists: " + "; ".join(self.reasons))
+
+
+class NoScheduleFoundError(SynthError):
+    """No schedule was found within the limits, and that there is none is not proved either."""
 
 
 class BackendError(SynthError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.errors import InvalidOrdersError
+from synth.errors import InvalidOrdersError, InvalidProblemError
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
 
@@ -20,6 +20,9 @@ Ints = NDArray[np.int64]
 KINDS = (OpKind.F, OpKind.B, OpKind.W, OpKind.BW)
 """The kinds by their code in :attr:`OpGraph.kind`."""
 _F, _B, _W, _BW = range(4)
+
+MOST_OPS = 30_000_000
+"""Problems with more ops than this are not put into a graph: it would not fit the memory of a machine."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +124,23 @@ class OpGraph:
         return tuple(tuple(map(ops.__getitem__, order.tolist())) for order in ids)
 
 
+def check_size(problem: Problem) -> None:
+    """Make sure that a problem's ops can be laid out one by one.
+
+    Raises
+    ------
+    InvalidProblemError
+        When there are more than :data:`MOST_OPS`.
+    """
+    most = MOST_OPS // (3 * problem.num_stages)
+    if problem.num_microbatches > most:
+        raise InvalidProblemError(
+            "num_microbatches",
+            problem.num_microbatches,
+            f"with {problem.num_stages} stages give at most {most}; a steady state repeats after far fewer",
+        )
+
+
 def divided_backwards(problem: Problem) -> NDArray[np.bool_]:
     """The default choice of [stage, microbatch] backwards to divide: wherever a stage offers B and W."""
     divided = np.array([costs.can_divide for costs in problem.stages])
@@ -160,6 +180,7 @@ def build_graph(problem: Problem, divided: NDArray[np.bool_] | None = None) -> O
     divided
         Which [stage, microbatch] backwards are B and W rather than BW; by default all that can be.
     """
+    check_size(problem)
     if divided is None:
         divided = divided_backwards(problem)
     shape = (problem.num_stages, problem.num_microbatches)

@@ -10,7 +10,7 @@ from synth.baselines import baseline_orders
 from synth.chunks import merge_into_ranks
 from synth.errors import InfeasibleError, InputError
 from synth.ops import Op, OpKind, RankOrders
-from synth.problem import Problem
+from synth.problem import Problem, StageCosts
 from synth.schedule import peak_memory_bytes
 
 _UNITS = {
@@ -66,13 +66,13 @@ def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
 def smallest_limits_bytes(problem: Problem) -> tuple[int, ...]:
     """The least memory each rank can do with: one microbatch at a time, backward in its thriftiest order.
 
-    No schedule needs less: leave out all ops but those of one microbatch, and what remains of a rank's
-    order is one of the orders tried here; the others only add to what is live, as long as no microbatch
-    frees more than it allocated. And microbatches run one after another need no more, plus what each
-    leaves behind for good.
+    No schedule needs less where every stage frees in the end what it allocated and never more: leave out
+    all ops but those of one microbatch, and what remains of a rank's order is one of the orders tried here;
+    the others only add to what is live. And microbatches run one after another need no more. Where a stage
+    leaves something behind for good, this is what one after another takes, and less may do.
     """
     return tuple(
-        static + _thriftiest(problem, held).peak_bytes
+        static + _thriftiest(problem, held).serial_bytes
         for static, held in zip(problem.static_bytes_by_rank, problem.stages_by_rank, strict=True)
     )
 
@@ -101,7 +101,12 @@ def check_feasible(problem: Problem) -> None:
     if limits is None:
         return
     smallest = smallest_limits_bytes(problem)
-    short = [rank for rank in range(problem.num_ranks) if smallest[rank] > limits[rank]]
+    statics = problem.static_bytes_by_rank
+    short = [
+        rank
+        for rank, held in enumerate(problem.stages_by_rank)
+        if statics[rank] + _needed_bytes(problem, held) > limits[rank]
+    ]
     alike: dict[tuple[int, int, int], list[int]] = {}
     for rank in short:
         key = (limits[rank], problem.static_bytes_by_rank[rank], smallest[rank])
@@ -125,10 +130,28 @@ def _shortage(problem: Problem, ranks: list[int], limit: int, static: int, least
 
 @dataclass(frozen=True, slots=True)
 class _Thrifty:
-    """One microbatch's order on one rank, and the peak of repeating it for every microbatch."""
+    """One microbatch's order on one rank, its peak, and that of repeating it for every microbatch."""
 
     peak_bytes: int
+    serial_bytes: int
     order: tuple[tuple[OpKind, int], ...]
+
+
+def _needed_bytes(problem: Problem, held: tuple[int, ...]) -> int:
+    """What no order can do without: one microbatch's least peak, as long as the others cannot lower it."""
+    lowers = any(_lowest_live(problem.stages[stage]) < 0 for stage in held)
+    return 0 if lowers else _thriftiest(problem, held).peak_bytes
+
+
+def _lowest_live(costs: StageCosts) -> int:
+    """The least that one microbatch ever leaves live on a stage between its ops; below 0: it frees more."""
+    net = {kind: cost.alloc_bytes - cost.free_bytes for kind, cost in costs.offered}
+    after = [net[OpKind.F]]
+    if OpKind.B in net:
+        after += [net[OpKind.F] + net[OpKind.B], net[OpKind.F] + net[OpKind.B] + net[OpKind.W]]
+    if OpKind.BW in net:
+        after.append(net[OpKind.F] + net[OpKind.BW])
+    return min(after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +192,23 @@ def _thriftiest(problem: Problem, held: tuple[int, ...]) -> _Thrifty:
     repeats = problem.num_microbatches - 1
     done = [state for state in states if not state.owed]
     best = min(done, key=lambda state: state.peak + max(0, state.live) * repeats)
-    return _Thrifty(best.peak + max(0, best.live) * repeats, best.order)
+    return _Thrifty(
+        peak_bytes=min(state.peak for state in done),
+        serial_bytes=best.peak + max(0, best.live) * repeats,
+        order=best.order,
+    )
 
 
 def _settle_weights(problem: Problem, states: list[_State]) -> list[_State]:
-    """All states reachable by running any owed W ops, the least peak of each."""
+    """All states reachable by running any owed W ops, the least peak of each.
+
+    A W that allocates nothing runs at once: later would only keep more live.
+    """
+    for stage, costs in enumerate(problem.stages):
+        if costs.W is not None and costs.W.alloc_bytes == 0:
+            states = [
+                state.run(problem, OpKind.W, stage) if stage in state.owed else state for state in states
+            ]
     best: dict[tuple[int, frozenset[int]], _State] = {}
     frontier = list(states)
     while frontier:

@@ -75,6 +75,10 @@ def replay(schedule: Schedule, *, links: Links | None = None) -> Schedule:
     )
 
 
+LARGEST_SIGMA = 10.0
+"""Noise beyond this says nothing of a schedule any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class JitterResult:
     """The values of the problem's objective over replays with perturbed op times.
@@ -136,8 +140,8 @@ def replay_with_jitter(
     links
         Used instead of the problem's.
     """
-    if not 0 <= sigma < math.inf:
-        raise InputError(f"sigma is {sigma}: give a finite number ≥ 0")
+    if not 0 <= sigma <= LARGEST_SIGMA:
+        raise InputError(f"sigma is {sigma}: give a number from 0 to {LARGEST_SIGMA}")
     if samples < 1:
         raise InputError(f"samples is {samples}: give an integer ≥ 1")
     problem = replace(schedule.problem, links=schedule.problem.links if links is None else links)

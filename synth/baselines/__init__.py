@@ -57,6 +57,7 @@ from synth.baselines.zero_bubble import (
     zb_h2_peak_bytes,
 )
 from synth.errors import InputError
+from synth.graph import check_size
 from synth.ops import RankOrders
 from synth.problem import Problem
 
@@ -172,4 +173,5 @@ def baseline_orders(name: str, problem: Problem) -> RankOrders:
     if name not in BASELINES:
         near = difflib.get_close_matches(name, BASELINES) or list(BASELINES)
         raise InputError(f"{name!r} is no baseline: use {' or '.join(near)}")
+    check_size(problem)
     return BASELINES[name].orders(problem)

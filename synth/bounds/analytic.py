@@ -135,9 +135,9 @@ def first_backward_bound(problem: Problem) -> Bound:
             best = Bound(
                 "first backward",
                 ticks,
-                f"rank {rank} works {problem.work_ticks_by_rank[rank]} ticks and idles at least {idle} "
-                f"before its first backward, which starts {round_trip} ticks after its first forward"
-                + (f"; its first microbatch takes {wait} to come down" if wait else ""),
+                f"rank {rank} works {problem.work_ticks_by_rank[rank]} ticks"
+                + (f"; its first microbatch takes {wait} to come down" if wait else "")
+                + (f"; it idles {idle} of the {round_trip} up to its first backward" if idle else ""),
             )
     return best
 

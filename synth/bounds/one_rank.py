@@ -25,6 +25,9 @@ from synth.problem import Objective, Problem, StageCosts
 MOST_MICROBATCHES = 256
 """The model is not built for more microbatches: it would not be solved in minutes."""
 
+LARGEST_EXACT = 2**52
+"""Longer horizons are left out: CP-SAT states its bound as a float, exact only up to here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneRank:
@@ -111,6 +114,7 @@ def one_rank_bounds(problem: Problem, params: SolveParams) -> Iterator[Bound]:
     ranks = [rank for rank, held in enumerate(problem.stages_by_rank) if len(held) == 1]
     ranks = [rank for rank in ranks if _divides_best(problem.stages[problem.stages_by_rank[rank][0]])]
     relaxed = {rank: relax(problem, rank) for rank in ranks}
+    ranks = [rank for rank in ranks if relaxed[rank].horizon_ticks < LARGEST_EXACT]
     for rank in sorted(ranks, key=lambda rank: -relaxed[rank].floor_ticks):
         left = deadline - time.monotonic()
         if left > 0:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from synth.cli.arguments import pipesynth_parser, synthesize_parser
 from synth.cli.commands import DONE, NO_SCHEDULE, WRONG_INPUT
 from synth.cli.streams import complain, discard_output, prepare_streams, print_json
-from synth.errors import InfeasibleError, InputError, InvalidOrdersError
+from synth.errors import BackendError, InfeasibleError, InputError, InvalidOrdersError, NoScheduleFoundError
+
+OUR_BUG = 70
+"""Exit code when a solver or a search broke a promise, as sysexits has it."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C with nothing to show for it, as shells have it."""
@@ -53,6 +56,12 @@ def _answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
     except InvalidOrdersError as error:
         complain(error)
         return NO_SCHEDULE
+    except NoScheduleFoundError as error:
+        complain(error)
+        return NO_SCHEDULE
+    except BackendError as error:
+        complain(f"this is a bug of ours, please report it: {error}")
+        return OUR_BUG
     except InputError as error:
         complain(error)
         return WRONG_INPUT

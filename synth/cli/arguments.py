@@ -14,12 +14,7 @@ from synth.cli import commands
 from synth.errors import InputError
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective
-
-MOST_WORKERS = 1024
-"""More threads than any machine of today runs."""
-
-LARGEST_SEED = 2**31 - 1
-"""The largest that every random generator behind the commands takes."""
+from synth.search.synthesizer import LARGEST_SEED, MOST_WORKERS
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -58,6 +53,7 @@ def pipesynth_parser() -> argparse.ArgumentParser:
     _json_argument(compare)
     bound = command("bound", commands.run_bound)
     _problem_arguments(bound)
+    _search_arguments(bound, time_limit=10.0)
     _json_argument(bound)
     verify = command("verify", commands.run_verify)
     verify.add_argument("schedule", metavar="SCHEDULE", help="a schedule document, or - for standard input")
@@ -121,10 +117,21 @@ def _problem_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _search_arguments(parser: argparse.ArgumentParser, time_limit: float) -> None:
     add = parser.add_argument
-    add("--time-limit", type=float, default=time_limit, metavar="S", help="seconds (default %(default)s)")
+    add("--time-limit", type=_seconds, default=time_limit, metavar="S", help="seconds (default %(default)s)")
     workers = _whole_number(1, MOST_WORKERS)
     add("--workers", type=workers, default=2, metavar="N", help="threads (default %(default)s)")
     _seed_argument(parser)
+
+
+def _seconds(text: str) -> float:
+    """An argument type: a finite time above 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give a finite number of seconds above 0")
+    return seconds
 
 
 def _seed_argument(parser: argparse.ArgumentParser) -> None:

@@ -17,10 +17,12 @@ from synth.certificate import Certificate, Provenance
 from synth.chunks import merge_into_ranks
 from synth.cli.loading import load_problem
 from synth.cli.streams import Printer, check_output, complain, print_json
+from synth.cpsat import SolveParams
 from synth.document import ScheduleDocument, read_schedule, write_schedule
 from synth.errors import BaselineUndefinedError, InputError
 from synth.files import read_text, write_whole
 from synth.instances import instance_names, load_instance
+from synth.memory import check_feasible
 from synth.problem import Problem
 from synth.report import (
     Row,
@@ -32,7 +34,7 @@ from synth.report import (
     reasons,
 )
 from synth.schedule import Metrics, Schedule, fits, measure
-from synth.search.driver import Progress, Result, synthesize
+from synth.search.synthesizer import Progress, Result, synthesize
 from synth.simulate import replay, replay_with_jitter
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
@@ -235,7 +237,14 @@ def _baseline_row(problem: Problem, name: str) -> Row:
 def run_bound(options: argparse.Namespace) -> int:
     """Print the lower bounds of a problem, each with its argument."""
     problem = load_problem(options)
-    bounds = lower_bounds(problem)
+    check_feasible(problem)
+    params = SolveParams(
+        time_limit_s=options.time_limit,
+        work_limit=options.time_limit,
+        workers=options.workers,
+        seed=options.seed,
+    )
+    bounds = lower_bounds(problem, params)
     if options.json:
         answer = {
             "objective": problem.objective.value,

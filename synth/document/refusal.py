@@ -38,6 +38,7 @@ def shown(value: Any) -> str:
 
 
 def shortened(text: str) -> str:
+    """Text on one line of printable characters, cut where it is too long to read."""
     start = text[: _SHOWN_CHARACTERS + 1]
     printable = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in start)
     return printable if len(printable) <= _SHOWN_CHARACTERS else printable[: _SHOWN_CHARACTERS - 1] + "…"

@@ -6,11 +6,13 @@ nothing from overtaking. Links are taken as free while searching; whoever takes 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from synth.compiled.annealing import Ops, Orders, Scratch, anneal, longest_rank
 from synth.graph import Ints, OpGraph
-from synth.problem import LARGEST_SUM, Objective
+from synth.problem import LARGEST_SUM, Links, Objective
 from synth.timing import earliest_starts
 
 
@@ -94,7 +96,8 @@ def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
     rank_start = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(order) for order in ids], out=rank_start[1:])
     net = graph.alloc_bytes - graph.free_bytes
-    starts = earliest_starts(graph, ids)
+    free_links = replace(graph, problem=replace(graph.problem, links=Links.FREE))
+    starts = earliest_starts(free_links, ids)
     topological = np.argsort(
         starts, kind="stable"
     )  # every op takes at least a tick, so starts rise along edges

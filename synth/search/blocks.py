@@ -18,6 +18,9 @@ from synth.cpsat import SolveParams, solve
 from synth.ops import OpKind
 from synth.problem import Objective, Problem, StageCosts
 
+LARGEST_MEMORY = 2**40
+"""Memory sums larger than this are searched in a coarser unit."""
+
 
 @dataclass(slots=True)
 class _Model:
@@ -159,18 +162,23 @@ def memory_limit(model: _Model) -> None:
         return
     for rank, held in enumerate(problem.stages_by_rank):
         room = problem.memory_limit_bytes[rank] - problem.static_bytes_by_rank[rank]
+        pieces = [(s, piece) for s in held for piece in _pieces(problem.stages[s])]
+        most = problem.num_microbatches * sum(piece.num_bytes for _, piece in pieces)
+        if room >= most:
+            continue
+        unit = -(-most // LARGEST_MEMORY)  # in a coarser unit pieces are rounded up and the room down
         arcs, demands, everywhere = [], [], []
-        for s in held:
-            for piece in _pieces(problem.stages[s]):
-                laps, arc = _lifespan(model, piece, s)
-                everywhere.append(piece.num_bytes * laps)
-                for lap in (0, model.period):
-                    start = model.residue[piece.first, s] + lap
-                    end = model.cp.new_int_var(0, 3 * model.period, "")
-                    arcs.append(model.cp.new_interval_var(start, arc, end, ""))
-                    demands.append(piece.num_bytes)
-        left = model.cp.new_int_var(0, room, f"room of rank {rank}")
-        model.cp.add(left + sum(everywhere) <= room)
+        for s, piece in pieces:
+            size = -(-piece.num_bytes // unit)
+            laps, arc = _lifespan(model, piece, s)
+            everywhere.append(size * laps)
+            for lap in (0, model.period):
+                start = model.residue[piece.first, s] + lap
+                end = model.cp.new_int_var(0, 3 * model.period, "")
+                arcs.append(model.cp.new_interval_var(start, arc, end, ""))
+                demands.append(size)
+        left = model.cp.new_int_var(0, room // unit, f"room of rank {rank}")
+        model.cp.add(left + sum(everywhere) <= room // unit)
         model.cp.add_cumulative(arcs, demands, left)
 
 

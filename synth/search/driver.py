@@ -1,31 +1,30 @@
-"""The main job: the best schedule found for a problem, with a proof of how far from optimal it can be."""
+"""The search for one placement: starts of every kind, a bound, and annealing while there is time."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from itertools import cycle, islice, product
+
+import numpy as np
+from numpy.typing import NDArray
 
 from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import Bound, best_bound, one_rank_bounds
 from synth.building_block import unroll
-from synth.certificate import Certificate, Provenance, Status
 from synth.cpsat import SolveParams
-from synth.errors import BackendError, BaselineUndefinedError, InfeasibleError, InputError
-from synth.graph import build_graph, divided_in_orders
-from synth.memory import check_feasible, serial_orders
+from synth.errors import BackendError, BaselineUndefinedError, NoScheduleFoundError
+from synth.graph import build_graph, divided_backwards, divided_in_orders
+from synth.memory import serial_orders, smallest_limits_bytes
 from synth.ops import RankOrders
-from synth.placement import PlacementKind, place
 from synth.polling import call_and_watch
 from synth.problem import Problem
-from synth.schedule import Metrics, Schedule, fits, measure, peak_memory_bytes
+from synth.schedule import Schedule, fits, peak_memory_bytes
 from synth.search.annealer import Annealer
 from synth.search.blocks import find_block
 from synth.search.greedy import greedy_orders
@@ -59,6 +58,9 @@ ROUNDS = 9
 OP_MOVES_PER_SLICE = 20_000_000
 """Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
 
+GRACE_S = 1.0
+"""Seconds by which the baselines may overrun the time limit: however short it is, they are to be beaten."""
+
 HEARTBEAT_S = 1.0
 """Seconds between two reports when nothing better is found."""
 
@@ -67,180 +69,6 @@ ANNEALED = ", annealed"
 
 HOT, COLD = 0.3, 0.01
 """First and last annealing temperature, as shares of the mean op's ticks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a search stands.
-
-    Parameters
-    ----------
-    elapsed_s
-        Seconds since it began.
-    step
-        What it is doing, or what found the value.
-    value, lower_bound
-        Ticks; the value is None until there is a schedule.
-    """
-
-    elapsed_s: float
-    step: str
-    value: int | None
-    lower_bound: int
-
-    @property
-    def gap(self) -> float | None:
-        """``(value - lower_bound) / value``."""
-        return None if self.value is None else (self.value - self.lower_bound) / self.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A verified schedule, what is proved of it, and how it was found."""
-
-    schedule: Schedule
-    metrics: Metrics
-    certificate: Certificate
-    provenance: Provenance
-
-    @property
-    def value(self) -> int:
-        """The objective's value, ticks."""
-        return self.certificate.value
-
-    @property
-    def lower_bound(self) -> int:
-        """What no schedule can beat, ticks."""
-        return self.certificate.lower_bound
-
-    @property
-    def gap(self) -> float:
-        """``(value - lower_bound) / value``."""
-        return self.certificate.gap
-
-    @property
-    def status(self) -> Status:
-        """``optimal`` where the gap is 0."""
-        return self.certificate.status
-
-
-def synthesize(
-    problem: Problem,
-    time_limit: float = 60.0,
-    workers: int = 2,
-    seed: int = 0,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Result:
-    """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
-
-    Starts from the baselines, a list schedule and building blocks, and improves the best of them by
-    annealing. Ends early when the bound is met or the rounds are over; with one worker and a limit that is
-    not reached, the same seed gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
-
-    Parameters
-    ----------
-    problem
-        What to schedule; with placement ``auto`` every named placement that fits is searched in turn.
-    time_limit
-        Seconds, above 0.
-    workers
-        Threads, at least 1.
-    seed
-        Of all random choices, at least 0.
-    on_progress
-        Called at every better schedule and about every second.
-
-    Raises
-    ------
-    InfeasibleError
-        When no schedule fits the memory limits.
-    """
-    if not 0 < time_limit < float("inf"):
-        raise InputError(f"time_limit is {time_limit}: give a finite number of seconds above 0")
-    if workers < 1 or seed < 0:
-        raise InputError(f"workers is {workers} and seed {seed}: give at least 1 worker and a seed ≥ 0")
-    begun = time.monotonic()
-    candidates = _placements(problem)
-    share = time_limit / len(candidates)
-    results: list[_Search] = []
-    infeasible: list[InfeasibleError] = []
-    report = _Reporter(begun, on_progress)
-    for number, candidate in enumerate(candidates):
-        try:
-            check_feasible(candidate)
-        except InfeasibleError as error:
-            infeasible.append(error)
-            continue
-        search = _Search(candidate, begun + share * (number + 1), workers, seed, report)
-        search.run()
-        results.append(search)
-        if search.interrupted:
-            break
-    if not results:
-        raise infeasible[0]
-    searched_all = len(results) + len(infeasible) == len(candidates)
-    return _result(results, searched_all, Effort(seed, workers, round(time.monotonic() - begun, 3)))
-
-
-def _placements(problem: Problem) -> list[Problem]:
-    """The problem under every placement to search: its own, or for ``auto`` the different named ones."""
-    if problem.placement.kind is not PlacementKind.AUTO:
-        return [problem]
-    kinds = [PlacementKind.LOOP]
-    if problem.num_stages > problem.num_ranks > 1:
-        kinds.append(PlacementKind.WAVE)
-    return [problem.with_placement(place(kind, problem.num_ranks, problem.num_stages)) for kind in kinds]
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What a search was given and what it took."""
-
-    seed: int
-    workers: int
-    wall_seconds: float
-
-
-def _result(searches: Sequence[_Search], searched_all: bool, effort: Effort) -> Result:
-    best = min(searches, key=lambda search: search.incumbent.value)
-    metrics = measure(best.incumbent.schedule)
-    value = metrics.value(best.problem.objective)
-    bound = min((search.bound for search in searches), key=lambda bound: bound.ticks)
-    argument = f"{bound.name}: {bound.argument}"
-    if len(searches) > 1 or not searched_all:
-        names = ", ".join(search.problem.placement.kind for search in searches)
-        argument = f"least over the placements searched ({names}); {argument}"
-    certificate = Certificate(
-        objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
-    )
-    provenance = Provenance(
-        method=best.incumbent.method,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        tool_version=version("pipesynth"),
-        solver="cp-sat" if best.used_solver else "",
-        solver_version=version("ortools") if best.used_solver else "",
-        seed=effort.seed,
-        workers=effort.workers,
-        wall_seconds=effort.wall_seconds,
-    )
-    return Result(
-        schedule=best.incumbent.schedule, metrics=metrics, certificate=certificate, provenance=provenance
-    )
-
-
-class _Reporter:
-    """Hands progress on: every better value, and otherwise no more often than the heartbeat."""
-
-    def __init__(self, begun: float, on_progress: Callable[[Progress], None] | None) -> None:
-        self._begun, self._on_progress = begun, on_progress
-        self._last = begun
-        self._value: int | None = None
-
-    def __call__(self, step: str, value: int | None, lower_bound: int) -> None:
-        now = time.monotonic()
-        if self._on_progress and (value != self._value or now - self._last >= HEARTBEAT_S):
-            self._last, self._value = now, value
-            self._on_progress(Progress(now - self._begun, step, value, lower_bound))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +89,33 @@ class _Start:
     method: str
 
 
+def _cheaper_way(problem: Problem) -> NDArray[np.bool_]:
+    """Which [stage, microbatch] backwards to divide when only their ticks count."""
+    divided = []
+    for costs in problem.stages:
+        halves = costs.B.ticks + costs.W.ticks if costs.B and costs.W else None
+        divided.append(halves is not None and (costs.BW is None or halves <= costs.BW.ticks))
+    return np.repeat(np.array(divided)[:, None], problem.num_microbatches, axis=1)
+
+
 class _SearchOver(Exception):
     """The deadline has passed, or the bound is met, and there is a schedule to return."""
 
 
-class _Search:
-    """The search for one placement: offers schedules to the incumbent until time or ideas run out."""
+class Search:
+    """The search for one placement: offers schedules to the incumbent until time or ideas run out.
+
+    Parameters
+    ----------
+    problem
+        What to schedule; some schedule fits its limits.
+    deadline
+        When to end, in seconds of the monotonic clock.
+    workers, seed
+        Threads, and the seed of all random choices.
+    report
+        Told of every step: what it is, the best value so far, the bound.
+    """
 
     def __init__(
         self,
@@ -308,6 +157,11 @@ class _Search:
             self.interrupted = True
         if self._best is None:
             self._offer(serial_orders(self.problem), "one microbatch at a time")
+        if self._best is None:
+            raise NoScheduleFoundError(
+                f"no schedule was found within {self.problem.memory_limit_bytes} bytes, and none may exist; "
+                f"{list(smallest_limits_bytes(self.problem))} would do"
+            )
 
     def _offer(self, orders: RankOrders, method: str) -> None:
         """Take orders that fit as a start, and as the incumbent where they are the best and verified."""
@@ -323,16 +177,16 @@ class _Search:
             self._best = Incumbent(schedule, value, method)
             self._report(method, value, self.bound.ticks)
 
-    def _go_on(self, step: str) -> None:
+    def _go_on(self, step: str, grace_s: float = 0.0) -> None:
         """Report the step under way; end the search where nothing more can or may be found."""
         self._report(step, None if self._best is None else self._best.value, self.bound.ticks)
-        if self._best and (self._best.value <= self.bound.ticks or self._seconds_left() <= 0):
+        if self._best and (self._best.value <= self.bound.ticks or self._seconds_left() <= -grace_s):
             raise _SearchOver
 
-    def _watched(self, step: str, construct: Callable[[], RankOrders]) -> RankOrders:
+    def _watched(self, step: str, construct: Callable[[], RankOrders], grace_s: float = 0.0) -> RankOrders:
         """Construct orders, unless the search ends before they are done."""
-        self._go_on(step)
-        return call_and_watch(construct, partial(self._go_on, step))
+        self._go_on(step, grace_s)
+        return call_and_watch(construct, partial(self._go_on, step, grace_s))
 
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()
@@ -341,8 +195,12 @@ class _Search:
         """Orders built from nothing, without a solver: baselines and a list schedule."""
         for name in BASELINES:
             with suppress(BaselineUndefinedError):
-                yield self._watched(name, partial(baseline_orders, name, self.problem)), name
+                yield self._watched(name, partial(baseline_orders, name, self.problem), GRACE_S), name
         yield self._watched("list schedule", partial(greedy_orders, self.problem)), "list schedule"
+        divided = _cheaper_way(self.problem)
+        if not np.array_equal(divided, divided_backwards(self.problem)):
+            step = "list schedule with the cheaper backwards"
+            yield self._watched(step, partial(greedy_orders, self.problem, divided)), step
 
     def _prove(self) -> None:
         """Raise the bound by what a solver can prove in its share of the time."""

@@ -6,6 +6,7 @@ import heapq
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.graph import KINDS, OpGraph, build_graph
 from synth.memory import serial_orders, smallest_limits_bytes
@@ -15,7 +16,7 @@ from synth.problem import Problem
 _RANKING = {OpKind.B: 0, OpKind.BW: 0, OpKind.F: 1, OpKind.W: 2}
 
 
-def greedy_orders(problem: Problem) -> RankOrders:
+def greedy_orders(problem: Problem, divided: NDArray[np.bool_] | None = None) -> RankOrders:
     """Order ops as they become available, with as many microbatches in flight as every limit allows.
 
     A microbatch enters the first stage only once the one that many before it has left it again. Among
@@ -26,10 +27,13 @@ def greedy_orders(problem: Problem) -> RankOrders:
     ----------
     problem
         A problem whose limits some schedule fits (:func:`synth.memory.check_feasible`).
+    divided
+        Which [stage, microbatch] backwards are B and W rather than BW; by default all that can be.
     """
     depth = _depth(problem)
-    ids = None if depth < 2 else _ListSchedule(_admit(build_graph(problem), depth)).run()
-    return serial_orders(problem) if ids is None else build_graph(problem).ids_to_orders(ids)
+    graph = build_graph(problem, divided)
+    ids = None if depth < 2 else _ListSchedule(_admit(graph, depth)).run()
+    return serial_orders(problem) if ids is None else graph.ids_to_orders(ids)
 
 
 def _depth(problem: Problem) -> int:
@@ -85,7 +89,7 @@ class _ListSchedule:
         self.orders: list[list[int]] = [[] for _ in range(problem.num_ranks)]
         self.looks: list[tuple[int, int]] = []
 
-    def run(self) -> list[np.typing.NDArray[np.int64]] | None:
+    def run(self) -> list[NDArray[np.int64]] | None:
         """Per-rank op numbers, or None where some rank could not go on."""
         for number, waits in enumerate(self.waits):
             if waits == 0:
