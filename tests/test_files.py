@@ -11,8 +11,6 @@ from synth import files
 from synth.errors import DocumentError, InputError
 from synth.files import read_text, write_whole
 
-NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may do anything")
-
 
 class Stream(io.TextIOWrapper):
     """A text stream over bytes, as the standard ones are."""
@@ -52,13 +50,6 @@ def test_file_in_place_of_a_folder(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match=r" cannot be read: not a directory; name another file$"):
         read_text(str(tmp_path / "a" / "b"))
-
-
-@NOT_ROOT
-def test_unreadable_file(tmp_path):
-    (tmp_path / "a.json").touch(mode=0o000)
-    with pytest.raises(InputError, match=r" may not be read: change its permissions"):
-        read_text(str(tmp_path / "a.json"))
 
 
 def test_forbidden_reading(tmp_path, monkeypatch):
@@ -164,13 +155,6 @@ def test_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(InputError, match="there is no folder"):
         write_whole(str(tmp_path / "a" / "b"), "x")
-
-
-@NOT_ROOT
-def test_folder_without_permission(tmp_path):
-    (tmp_path / "a").mkdir(mode=0o500)
-    with pytest.raises(InputError, match=r" may not be written: change its permissions or its folder's"):
-        write_whole(str(tmp_path / "a" / "b.json"), "x")
 
 
 def test_forbidden_writing(tmp_path, monkeypatch):
