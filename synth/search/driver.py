@@ -31,6 +31,9 @@ from synth.search.greedy import greedy_orders
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
+DELAYS = (1.0, 0.75, 0.9, 0.7, 0.8, 0.65, 0.85, 0.5)
+"""By how much list schedules let other ops make a coming backward late, the most useful first."""
+
 BLOCK_RESOLUTIONS = (1, 2, 4)
 """Grid slots in the shortest op of a building block, coarse to fine: coarse blocks are found sooner."""
 
@@ -48,6 +51,9 @@ PROOF_WORK_LIMIT = 60.0
 
 LARGEST_BLOCK = 200
 """Problems with more ops than this per microbatch have no block searched: CP-SAT finds none in time."""
+
+MOST_ANNEALED = 8
+"""The best so many starts are annealed in the first round."""
 
 FIRST_ROUND_MOVES = 40
 """Annealing moves per op in the first round; every further round doubles them."""
@@ -196,7 +202,9 @@ class Search:
         for name in BASELINES:
             with suppress(BaselineUndefinedError):
                 yield self._watched(name, partial(baseline_orders, name, self.problem), GRACE_S), name
-        yield self._watched("list schedule", partial(greedy_orders, self.problem)), "list schedule"
+        for delay in DELAYS:
+            step = f"list schedule with delay {delay}"
+            yield self._watched(step, partial(greedy_orders, self.problem, delay=delay)), step
         divided = _cheaper_way(self.problem)
         if not np.array_equal(divided, divided_backwards(self.problem)):
             step = "list schedule with the cheaper backwards"
@@ -243,7 +251,7 @@ class Search:
             for number in range(ROUNDS):
                 self._go_on(f"annealing, round {number + 1} of {ROUNDS}")
                 starts = sorted(self._starts, key=lambda start: start.value)
-                kept = max(self._workers, len(starts) >> number)
+                kept = max(self._workers, min(len(starts), MOST_ANNEALED) >> number)
                 runs = list(islice(cycle(starts), kept))
                 self._starts = starts[:kept]
                 futures = [

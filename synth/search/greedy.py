@@ -16,7 +16,9 @@ from synth.problem import Problem
 _RANKING = {OpKind.B: 0, OpKind.BW: 0, OpKind.F: 1, OpKind.W: 2}
 
 
-def greedy_orders(problem: Problem, divided: NDArray[np.bool_] | None = None) -> RankOrders:
+def greedy_orders(
+    problem: Problem, divided: NDArray[np.bool_] | None = None, delay: float = 1.0
+) -> RankOrders:
     """Order ops as they become available, with as many microbatches in flight as every limit allows.
 
     A microbatch enters the first stage only once the one that many before it has left it again. Among
@@ -29,10 +31,13 @@ def greedy_orders(problem: Problem, divided: NDArray[np.bool_] | None = None) ->
         A problem whose limits some schedule fits (:func:`synth.memory.check_feasible`).
     divided
         Which [stage, microbatch] backwards are B and W rather than BW; by default all that can be.
+    delay
+        By how much another op may make a backward late that is known to come, as a share of the op's own
+        ticks: with 1 a rank never waits for a backward, with 0 it never lets one wait.
     """
     depth = _depth(problem)
     graph = build_graph(problem, divided)
-    ids = None if depth < 2 else _ListSchedule(_admit(graph, depth)).run()
+    ids = None if depth < 2 else _ListSchedule(_admit(graph, depth), delay).run()
     return serial_orders(problem) if ids is None else graph.ids_to_orders(ids)
 
 
@@ -64,9 +69,10 @@ def _admit(graph: OpGraph, depth: int) -> OpGraph:
 class _ListSchedule:
     """A list schedule under way: what each rank can run, what it holds, and when to look at it again."""
 
-    def __init__(self, graph: OpGraph) -> None:
+    def __init__(self, graph: OpGraph, delay: float) -> None:
         problem = graph.problem
         self.graph = graph
+        self.delay = delay
         self.successors: list[list[tuple[int, int]]] = [[] for _ in range(graph.num_ops)]
         for number in range(graph.num_ops):
             for source, lag in graph.predecessors(number):
@@ -118,13 +124,26 @@ class _ListSchedule:
         chosen = None
         while available and chosen is None:
             entry = heapq.heappop(available)
-            if self.room is None or self.graph.alloc_bytes[entry[2]] <= self.room[rank]:
+            if self._fits(entry[2], rank) and self._lets_pass(entry, rank, now):
                 chosen = entry[2]
             else:
                 passed.append(entry)
         for entry in passed:
             heapq.heappush(available, entry)
         return chosen
+
+    def _fits(self, number: int, rank: int) -> bool:
+        return self.room is None or bool(self.graph.alloc_bytes[number] <= self.room[rank])
+
+    def _lets_pass(self, entry: tuple[int, int, int], rank: int, now: int) -> bool:
+        """Whether an op does not make the next backward to come too late."""
+        if entry[0] == _RANKING[OpKind.B] or not self.coming[rank]:
+            return True
+        arrival, coming = self.coming[rank][0]
+        if self._priority(coming)[0] != _RANKING[OpKind.B]:
+            return True
+        ticks = int(self.graph.ticks[entry[2]])
+        return now + ticks - arrival <= self.delay * ticks
 
     def _start(self, number: int, rank: int, now: int) -> None:
         graph = self.graph
