@@ -55,10 +55,10 @@ LARGEST_BLOCK = 200
 MOST_ANNEALED = 8
 """The best so many starts are annealed in the first round."""
 
-FIRST_ROUND_MOVES = 40
-"""Annealing moves per op in the first round; every further round doubles them."""
+FIRST_ROUND_MOVES, GROWTH = 40, 1.5
+"""Annealing moves per op in the first round, and by how much every further round has more."""
 
-ROUNDS = 9
+ROUNDS = 14
 """Annealing rounds before the search is over however much time is left."""
 
 OP_MOVES_PER_SLICE = 20_000_000
@@ -73,8 +73,11 @@ HEARTBEAT_S = 1.0
 ANNEALED = ", annealed"
 """What annealing adds to the method's name."""
 
-HOT, COLD = 0.3, 0.01
-"""First and last annealing temperature, as shares of the mean op's ticks."""
+HOTS = (0.03, 0.1, 0.3, 0.01)
+"""First temperatures of annealing in turn, as shares of the mean op's ticks: good starts need low ones."""
+
+COLD = 0.1
+"""Last temperature, as a share of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class Search:
                 yield unroll(block, self.problem), "building block"
 
     def _anneal(self) -> None:
-        """Rounds of annealing: each doubles the moves and halves the starts, down to one for each worker."""
+        """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
         with ThreadPoolExecutor(self._workers) as executor:
             for number in range(ROUNDS):
                 self._go_on(f"annealing, round {number + 1} of {ROUNDS}")
@@ -255,8 +258,7 @@ class Search:
                 runs = list(islice(cycle(starts), kept))
                 self._starts = starts[:kept]
                 futures = [
-                    executor.submit(self._anneal_once, start, number, self._seed + ROUNDS * n + number)
-                    for n, start in enumerate(runs)
+                    executor.submit(self._anneal_once, start, number, n) for n, start in enumerate(runs)
                 ]
                 self._collect(futures, f"annealing, round {number + 1} of {ROUNDS}")
 
@@ -277,17 +279,18 @@ class Search:
         if self._stop.is_set():
             raise _SearchOver
 
-    def _anneal_once(self, start: _Start, number: int, seed: int) -> _Start:
+    def _anneal_once(self, start: _Start, number: int, run: int) -> _Start:
         """One run of annealing, in slices, until its moves are spent or the search is over."""
         graph = build_graph(self.problem, divided_in_orders(self.problem, start.orders))
+        seed = self._seed + 1000 * number + run
         annealer = Annealer(graph, graph.orders_to_ids(start.orders), seed)
-        mean_ticks = float(graph.ticks.mean())
-        moves = graph.num_ops * FIRST_ROUND_MOVES * 2**number
+        hottest = float(graph.ticks.mean()) * HOTS[(number + run) % len(HOTS)]
+        moves = int(graph.num_ops * FIRST_ROUND_MOVES * GROWTH**number)
         slices = max(1, moves * graph.num_ops // OP_MOVES_PER_SLICE)
         for n in range(slices):
             if self._stop.is_set() or self._seconds_left() <= 0 or annealer.best_value <= self.bound.ticks:
                 break
-            hot, cold = (mean_ticks * HOT * (COLD / HOT) ** (k / slices) for k in (n, n + 1))
+            hot, cold = (hottest * COLD ** (k / slices) for k in (n, n + 1))
             annealer.run(max(1, moves // slices), hot, cold)
         if annealer.best_value >= start.value:
             return start
