@@ -81,14 +81,13 @@ def merge_into_ranks(problem: Problem) -> Problem:
     cheaper whole backward of each part where they differ. There is no memory limit.
     """
     if problem.num_stages == problem.num_ranks:
-        chain = problem.stages
-    else:
-        share, extra = divmod(problem.num_stages, problem.num_ranks)
-        sizes = [share + (rank < extra) for rank in range(problem.num_ranks)]
-        firsts = [sum(sizes[:rank]) for rank in range(problem.num_ranks)]
-        chain = tuple(
-            _merge(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
-        )
+        return replace(problem, memory_limit_bytes=None)
+    share, extra = divmod(problem.num_stages, problem.num_ranks)
+    sizes = [share + (rank < extra) for rank in range(problem.num_ranks)]
+    firsts = [sum(sizes[:rank]) for rank in range(problem.num_ranks)]
+    chain = tuple(
+        _merge(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
+    )
     return replace(
         problem,
         stages=chain,

@@ -21,7 +21,7 @@ KINDS = (OpKind.F, OpKind.B, OpKind.W, OpKind.BW)
 """The kinds by their code in :attr:`OpGraph.kind`."""
 _F, _B, _W, _BW = range(4)
 
-MOST_OPS = 30_000_000
+MOST_OPS = 3_000_000
 """Problems with more ops than this are not put into a graph: it would not fit the memory of a machine."""
 
 

@@ -20,6 +20,10 @@ _UNITS = {
 }
 
 
+MOST_DELAYED = 8
+"""With more W ops on a rank that allocate, each runs right behind its B: their subsets are too many."""
+
+
 def one_f_one_b_bytes(problem: Problem) -> int:
     """The activation bytes that 1F1B holds on its fullest rank: the unit of limits such as ``0.5x``.
 
@@ -58,6 +62,11 @@ def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
         )
     number = Fraction(match[1])
     if unit in ("x", "X"):
+        if len({placed.static_bytes_by_rank for placed in problem.placements}) > 1:
+            raise InputError(
+                f"memory limit {text!r} adds each rank's static bytes, which the placement is still to "
+                "decide: give bytes, or a placement"
+            )
         activations = int(number * one_f_one_b_bytes(problem))
         return tuple(activations + static for static in problem.static_bytes_by_rank)
     return (int(number * _UNITS[unit or ""]),) * problem.num_ranks
@@ -79,14 +88,36 @@ def smallest_limits_bytes(problem: Problem) -> tuple[int, ...]:
 
 def serial_orders(problem: Problem) -> RankOrders:
     """One microbatch at a time, in the order that needs the least memory: fits wherever anything fits."""
+    thrifty = [_thriftiest(problem, held).order for held in problem.stages_by_rank]
     return tuple(
         tuple(
             Op(kind, stage, microbatch)
             for microbatch in range(problem.num_microbatches)
-            for kind, stage in _thriftiest(problem, held).order
+            for kind, stage in order
         )
-        for held in problem.stages_by_rank
+        for order in thrifty
     )
+
+
+def feasible_placements(problem: Problem) -> list[Problem]:
+    """The problem under every placement it leaves open that some schedule fits.
+
+    Raises
+    ------
+    InfeasibleError
+        When there is none, for the placement that comes nearest.
+    """
+    fitting, errors = [], []
+    for placed in problem.placements:
+        try:
+            check_feasible(placed)
+        except InfeasibleError as error:
+            errors.append(error)
+        else:
+            fitting.append(placed)
+    if not fitting:
+        raise min(errors, key=lambda error: sum(error.smallest_limit_bytes))
+    return fitting
 
 
 def check_feasible(problem: Problem) -> None:
@@ -139,8 +170,17 @@ class _Thrifty:
 
 def _needed_bytes(problem: Problem, held: tuple[int, ...]) -> int:
     """What no order can do without: one microbatch's least peak, as long as the others cannot lower it."""
-    lowers = any(_lowest_live(problem.stages[stage]) < 0 for stage in held)
-    return 0 if lowers else _thriftiest(problem, held).peak_bytes
+    if any(_lowest_live(problem.stages[stage]) < 0 for stage in held):
+        return 0
+    if _too_many_to_delay(problem, held):
+        return sum(problem.stages[stage].F.alloc_bytes - problem.stages[stage].F.free_bytes for stage in held)
+    return _thriftiest(problem, held).peak_bytes
+
+
+def _too_many_to_delay(problem: Problem, held: tuple[int, ...]) -> bool:
+    """Whether there are too many W ops that allocate to try every subset of them at once."""
+    weights = [problem.stages[stage].W for stage in held]
+    return sum(weight is not None and weight.alloc_bytes > 0 for weight in weights) > MOST_DELAYED
 
 
 def _lowest_live(costs: StageCosts) -> int:
@@ -188,7 +228,7 @@ def _thriftiest(problem: Problem, held: tuple[int, ...]) -> _Thrifty:
     for stage in reversed(held):
         kinds = [kind for kind, _ in problem.stages[stage].offered if kind in (OpKind.B, OpKind.BW)]
         reached = [state.run(problem, kind, stage) for state in states for kind in kinds]
-        states = _settle_weights(problem, reached)
+        states = _settle_weights(problem, reached, at_once=_too_many_to_delay(problem, held))
     repeats = problem.num_microbatches - 1
     done = [state for state in states if not state.owed]
     best = min(done, key=lambda state: state.peak + max(0, state.live) * repeats)
@@ -199,13 +239,13 @@ def _thriftiest(problem: Problem, held: tuple[int, ...]) -> _Thrifty:
     )
 
 
-def _settle_weights(problem: Problem, states: list[_State]) -> list[_State]:
+def _settle_weights(problem: Problem, states: list[_State], *, at_once: bool) -> list[_State]:
     """All states reachable by running any owed W ops, the least peak of each.
 
-    A W that allocates nothing runs at once: later would only keep more live.
+    A W that allocates nothing runs at once: later would only keep more live. So does every W ``at_once``.
     """
     for stage, costs in enumerate(problem.stages):
-        if costs.W is not None and costs.W.alloc_bytes == 0:
+        if costs.W is not None and (at_once or costs.W.alloc_bytes == 0):
             states = [
                 state.run(problem, OpKind.W, stage) if stage in state.owed else state for state in states
             ]

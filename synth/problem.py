@@ -221,6 +221,16 @@ class Problem:
         """The same stages on other ranks."""
         return replace(self, placement=placement)
 
+    @property
+    def placements(self) -> tuple[Problem, ...]:
+        """The problem under every placement it leaves open: itself, or for ``auto`` the named ones."""
+        if self.placement.kind is not PlacementKind.AUTO:
+            return (self,)
+        kinds = [PlacementKind.LOOP]
+        if self.num_stages > self.num_ranks > 1:
+            kinds.append(PlacementKind.WAVE)
+        return tuple(self.with_placement(place(kind, self.num_ranks, self.num_stages)) for kind in kinds)
+
     def with_memory_limit(self, limit_bytes: Sequence[int] | int | None) -> Problem:
         """The same problem under another limit, for every rank or one each."""
         if isinstance(limit_bytes, int):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from synth.bounds.analytic import analytic_bounds
 from synth.bounds.bound import Bound
 from synth.bounds.one_rank import one_rank_bounds
 from synth.cpsat import SolveParams
+from synth.placement import PlacementKind
 from synth.problem import Problem
 
 __all__ = ["Bound", "analytic_bounds", "best_bound", "lower_bounds", "one_rank_bounds"]
@@ -20,11 +23,28 @@ def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[B
         The problem.
     params
         Limits for the bounds that a solver proves; without them only those in closed form are given.
+
+    Returns
+    -------
+    Bounds of the problem; where it leaves the placement open, one: the least over all of them.
     """
+    if problem.placement.kind is PlacementKind.AUTO:
+        return (_least(problem.placements, params),)
     bounds = list(analytic_bounds(problem))
     if params is not None:
-        bounds += one_rank_bounds(problem, params)
+        proved = list(one_rank_bounds(problem, params))
+        bounds += sorted(proved, key=lambda bound: -bound.ticks)[:1]
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
+
+
+def _least(placed: tuple[Problem, ...], params: SolveParams | None) -> Bound:
+    """The least of the best bounds under several placements; they share the time."""
+    if params is not None:
+        params = replace(params, time_limit_s=params.time_limit_s / len(placed))
+    best = [lower_bounds(problem, params)[0] for problem in placed]
+    least = min(best, key=lambda bound: bound.ticks)
+    names = ", ".join(problem.placement.kind for problem in placed)
+    return replace(least, argument=f"least over the placements searched ({names}); {least.argument}")
 
 
 def best_bound(problem: Problem) -> Bound:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from synth.cli.arguments import pipesynth_parser, synthesize_parser
 from synth.cli.commands import DONE, NO_SCHEDULE, WRONG_INPUT
-from synth.cli.streams import complain, discard_output, prepare_streams, print_json
+from synth.cli.streams import complain, discard_output, one_interrupt, prepare_streams, print_json
 from synth.errors import BackendError, InfeasibleError, InputError, InvalidOrdersError, NoScheduleFoundError
 
 OUR_BUG = 70
@@ -69,7 +69,8 @@ def _answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
 
 def _carry_out(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     try:
-        return command(options)
+        with one_interrupt():
+            return command(options)
     except InfeasibleError as error:
         complain(error)
         if options.json:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from synth.document import ScheduleDocument, read_schedule, write_schedule
 from synth.errors import BaselineUndefinedError, InputError
 from synth.files import read_text, write_whole
 from synth.instances import instance_names, load_instance
-from synth.memory import check_feasible
+from synth.memory import feasible_placements
 from synth.problem import Problem
 from synth.report import (
     Row,
@@ -155,8 +156,8 @@ def run_baseline(options: argparse.Namespace) -> int:
     _check_output(options)
     problem = load_problem(options)
     begun = time.monotonic()
-    schedule = schedule_orders(problem, baseline_orders(options.name, problem))
-    metrics = measure(schedule)
+    schedule = _placed_baseline(problem, options.name)
+    problem, metrics = schedule.problem, measure(schedule)
     bound = best_bound(problem)
     value = metrics.value(problem.objective)
     certificate = Certificate(
@@ -179,6 +180,15 @@ def run_baseline(options: argparse.Namespace) -> int:
     else:
         _show(problem, [row], schedule, options)
     return DONE if fits(problem, metrics.peak_memory_bytes) else _over_limit(problem, options.name, metrics)
+
+
+def _placed_baseline(problem: Problem, name: str) -> Schedule:
+    """A baseline under the first placement that the problem leaves open and it is defined for."""
+    for placed in problem.placements[:-1]:
+        with suppress(BaselineUndefinedError):
+            return schedule_orders(placed, baseline_orders(name, placed))
+    placed = problem.placements[-1]
+    return schedule_orders(placed, baseline_orders(name, placed))
 
 
 def _over_limit(problem: Problem, name: str, metrics: Metrics) -> int:
@@ -237,7 +247,7 @@ def _baseline_row(problem: Problem, name: str) -> Row:
 def run_bound(options: argparse.Namespace) -> int:
     """Print the lower bounds of a problem, each with its argument."""
     problem = load_problem(options)
-    check_feasible(problem)
+    feasible_placements(problem)
     params = SolveParams(
         time_limit_s=options.time_limit,
         work_limit=options.time_limit,

@@ -52,7 +52,7 @@ def _named_problem(name: str) -> Problem:
 
 def _placed(problem: Problem, options: argparse.Namespace) -> Problem:
     kind = options.placement
-    if options.chunks is not None:
+    if options.chunks is not None and (options.chunks > 1 or kind is not None):
         cut = cut_stages(problem, options.chunks, kind or PlacementKind.LOOP)
         if cut.rounding_ticks:
             print(f"cutting rounds an op by up to {cut.rounding_ticks} ticks in all", file=sys.stderr)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
 from rich.console import Console
@@ -91,3 +94,21 @@ def print_json(answer: object) -> None:
 def complain(text: object) -> None:
     """Say on standard error what is wrong."""
     print(f"pipesynth: {text}", file=sys.stderr)
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """Let only the first interrupt through: those behind it would lose what the first one made us save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -43,8 +43,8 @@ BLOCK_SLACKS = (0.0, 0.05, 0.15)
 BLOCK_WORK_LIMIT = 4.0
 """Deterministic work per building block, about as many seconds."""
 
-PROOF_SHARE, BLOCK_SHARE = 0.4, 0.6
-"""Shares of the time limit after which no more bounds are proved, and no more building blocks searched."""
+PROOF_SHARE, BLOCK_SHARE = 0.4, 0.2
+"""Shares of the time limit that proving bounds and searching building blocks may take."""
 
 PROOF_WORK_LIMIT = 60.0
 """Deterministic work per rank in proving a bound, about as many seconds."""
@@ -202,7 +202,7 @@ class Search:
 
     def _constructed(self) -> Iterator[tuple[RankOrders, str]]:
         """Orders built from nothing, without a solver: baselines and a list schedule."""
-        for name in BASELINES:
+        for name in reversed(tuple(BASELINES)):  # the best come last there; first here, few are verified
             with suppress(BaselineUndefinedError):
                 yield self._watched(name, partial(baseline_orders, name, self.problem), GRACE_S), name
         for delay in DELAYS:
@@ -217,13 +217,13 @@ class Search:
         """Raise the bound by what a solver can prove in its share of the time."""
         step = "bound from one rank"
         self._go_on(step)
-        for bound in one_rank_bounds(self.problem, self._solve_params(step, PROOF_SHARE, PROOF_WORK_LIMIT)):
+        params = self._solve_params(step, self._share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
+        for bound in one_rank_bounds(self.problem, params):
             self.bound = max(self.bound, bound, key=lambda bound: bound.ticks)
             self._go_on(step)
 
-    def _solve_params(self, step: str, share: float, work_limit: float) -> SolveParams:
-        """Limits of a solver that may work until a share of the time limit has passed."""
-        ends = self._begun + share * (self._deadline - self._begun)
+    def _solve_params(self, step: str, ends: float, work_limit: float) -> SolveParams:
+        """Limits of a solver that may work until a moment of the clock."""
         return SolveParams(
             time_limit_s=max(0.0, ends - time.monotonic()),
             work_limit=work_limit,
@@ -232,15 +232,20 @@ class Search:
             on_wait=partial(self._go_on, step),
         )
 
+    def _share_ends(self, share: float) -> float:
+        """The moment by which something that begins now has had its share of the time limit."""
+        return min(self._deadline, time.monotonic() + share * (self._deadline - self._begun))
+
     def _blocks(self) -> Iterator[tuple[RankOrders, str]]:
         ops = sum(3 if costs.can_divide else 2 for costs in self.problem.stages)
         if ops > LARGEST_BLOCK or self.problem.num_microbatches < 2:
             return
+        ends = self._share_ends(BLOCK_SHARE)
         shortest = min(cost.ticks for costs in self.problem.stages for _, cost in costs.offered)
         for resolution, slack in product(BLOCK_RESOLUTIONS, BLOCK_SLACKS):
             step = f"building block with {slack:.0%} slack, {resolution} slots in the shortest op"
             self._go_on(step)
-            params = self._solve_params(step, BLOCK_SHARE, BLOCK_WORK_LIMIT)
+            params = self._solve_params(step, ends, BLOCK_WORK_LIMIT)
             if params.time_limit_s <= 0:
                 return
             self.used_solver = True
@@ -251,16 +256,19 @@ class Search:
     def _anneal(self) -> None:
         """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
         with ThreadPoolExecutor(self._workers) as executor:
-            for number in range(ROUNDS):
-                self._go_on(f"annealing, round {number + 1} of {ROUNDS}")
-                starts = sorted(self._starts, key=lambda start: start.value)
-                kept = max(self._workers, min(len(starts), MOST_ANNEALED) >> number)
-                runs = list(islice(cycle(starts), kept))
-                self._starts = starts[:kept]
-                futures = [
-                    executor.submit(self._anneal_once, start, number, n) for n, start in enumerate(runs)
-                ]
-                self._collect(futures, f"annealing, round {number + 1} of {ROUNDS}")
+            try:
+                for number in range(ROUNDS):
+                    self._go_on(f"annealing, round {number + 1} of {ROUNDS}")
+                    starts = sorted(self._starts, key=lambda start: start.value)
+                    kept = max(self._workers, min(len(starts), MOST_ANNEALED) >> number)
+                    runs = list(islice(cycle(starts), kept))
+                    self._starts = starts[:kept]
+                    futures = [
+                        executor.submit(self._anneal_once, start, number, n) for n, start in enumerate(runs)
+                    ]
+                    self._collect(futures, f"annealing, round {number + 1} of {ROUNDS}")
+            finally:
+                self._stop.set()  # whatever ends the rounds ends the runs under way
 
     def _collect(self, futures: list[Future[_Start]], step: str) -> None:
         """Wait for annealing runs in turn and offer what they found; on an interrupt, what they have."""

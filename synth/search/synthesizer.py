@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from synth.certificate import Certificate, Provenance, Status
-from synth.errors import InfeasibleError, InputError
+from synth.errors import InputError
 from synth.graph import check_size
-from synth.memory import check_feasible
-from synth.placement import PlacementKind, place
+from synth.memory import feasible_placements
+from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.search.driver import HEARTBEAT_S, Search
@@ -88,9 +88,10 @@ def synthesize(
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
-    Starts from the baselines, a list schedule and building blocks, and improves the best of them by
-    annealing. Ends early when the bound is met or the rounds are over; with one worker and a limit that is
-    not reached, the same seed gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
+    Starts from the baselines, list schedules and building blocks, and improves the best of them by
+    annealing; a limit too short to build every baseline leaves out those not built yet. Ends early when the
+    bound is met or the rounds are over; with one worker and a limit that is not reached, the same seed
+    gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
 
     Parameters
     ----------
@@ -118,36 +119,17 @@ def synthesize(
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
     check_size(problem)
     begun = time.monotonic()
-    candidates = _placements(problem)
+    candidates = feasible_placements(problem)
     share = time_limit / len(candidates)
-    results: list[Search] = []
-    infeasible: list[InfeasibleError] = []
+    searches: list[Search] = []
     report = _Reporter(begun, on_progress)
     for number, candidate in enumerate(candidates):
-        try:
-            check_feasible(candidate)
-        except InfeasibleError as error:
-            infeasible.append(error)
-            continue
         search = Search(candidate, begun + share * (number + 1), workers, seed, report)
         search.run()
-        results.append(search)
+        searches.append(search)
         if search.interrupted:
             break
-    if not results:
-        raise min(infeasible, key=lambda error: sum(error.smallest_limit_bytes))
-    searched_all = len(results) + len(infeasible) == len(candidates)
-    return _result(results, searched_all, Effort(seed, workers, round(time.monotonic() - begun, 3)))
-
-
-def _placements(problem: Problem) -> list[Problem]:
-    """The problem under every placement to search: its own, or for ``auto`` the different named ones."""
-    if problem.placement.kind is not PlacementKind.AUTO:
-        return [problem]
-    kinds = [PlacementKind.LOOP]
-    if problem.num_stages > problem.num_ranks > 1:
-        kinds.append(PlacementKind.WAVE)
-    return [problem.with_placement(place(kind, problem.num_ranks, problem.num_stages)) for kind in kinds]
+    return _result(searches, problem, Effort(seed, workers, round(time.monotonic() - begun, 3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +141,13 @@ class Effort:
     wall_seconds: float
 
 
-def _result(searches: Sequence[Search], searched_all: bool, effort: Effort) -> Result:
+def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Result:
     best = min(searches, key=lambda search: search.incumbent.value)
     metrics = measure(best.incumbent.schedule)
     value = metrics.value(best.problem.objective)
     bound = min((search.bound for search in searches), key=lambda bound: bound.ticks)
     argument = f"{bound.name}: {bound.argument}"
-    if len(searches) > 1 or not searched_all:
+    if problem.placement.kind is PlacementKind.AUTO:
         names = ", ".join(search.problem.placement.kind for search in searches)
         argument = f"least over the placements searched ({names}); {argument}"
     certificate = Certificate(
