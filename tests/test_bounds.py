@@ -146,3 +146,15 @@ def test_huge_numbers_stay_exact():
     orders = [[f"{s}F0", f"{s}F1", f"{s}BW0", f"{s}BW1"] for s in range(3)]
     assert bound <= schedule_orders(problem, orders_of(*map(" ".join, orders))).value
     assert bound >= 3 * tera + 3 * (2 * tera + 1) + 4 * tera
+
+
+def test_bound_of_an_open_placement_is_the_least_over_all():
+    stage = StageCosts(F=OpCost(ticks=3), B=OpCost(ticks=3), W=OpCost(ticks=2))
+    slower = replace(stage, F=OpCost(ticks=4))
+    problem = uniform_problem(4, 8, stage, transfer_ticks=1, chunks=2, kind=PlacementKind.LOOP)
+    problem = replace(problem, stages=(stage, slower) * 4)
+    left_open = replace(problem, placement=replace(problem.placement, kind=PlacementKind.AUTO))
+    (bound,) = lower_bounds(left_open)
+    best = [lower_bounds(placed)[0].ticks for placed in left_open.placements]
+    assert bound.ticks == min(best) < max(best)
+    assert bound.argument.startswith("least over the placements searched (loop, wave); ")

@@ -172,3 +172,9 @@ def test_uneven_counts_merge_as_evenly_as_can_be():
         transfer_ticks=((0, 0), (0, 0)),
     )
     assert [costs.F.ticks for costs in merge_into_ranks(problem).stages] == [6, 4]
+
+
+def test_merging_one_stage_per_rank_keeps_the_placement():
+    problem = uniform_problem(3, 4, EITHER, memory_limit_bytes=9)
+    turned = problem.with_placement(Placement.explicit((2, 0, 1)))
+    assert merge_into_ranks(turned) == replace(turned, memory_limit_bytes=None)

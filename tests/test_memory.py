@@ -191,3 +191,30 @@ def test_ranks_short_alike_share_a_sentence():
     )
     assert caught.value.smallest_limit_bytes == (2, 2, 7)
     check_feasible(problem.with_memory_limit(caught.value.smallest_limit_bytes))
+
+
+def test_multiple_waits_for_the_placement_where_static_bytes_hang_on_it():
+    heavy = replace(DIVIDED, static_bytes=100)
+    problem = uniform_problem(2, 4, DIVIDED, chunks=2)
+    problem = replace(problem, stages=(heavy, DIVIDED, DIVIDED, DIVIDED))
+    left_open = replace(problem, placement=replace(problem.placement, kind=PlacementKind.AUTO))
+    assert parse_limit("1x", left_open) == parse_limit("1x", problem)
+    hanging = replace(
+        left_open, stages=(heavy, DIVIDED, heavy, DIVIDED)
+    )  # on one rank in a loop, on two in a V
+    with pytest.raises(InputError, match="which the placement is still to decide"):
+        parse_limit("1x", hanging)
+
+
+def test_many_weight_ops_that_allocate_claim_only_what_is_sure():
+    stage = StageCosts(
+        F=OpCost(ticks=1, alloc_bytes=2),
+        B=OpCost(ticks=1),
+        W=OpCost(ticks=1, alloc_bytes=1, free_bytes=3),
+    )
+    problem = uniform_problem(1, 2, stage, chunks=20)
+    (limit,) = smallest_limits_bytes(problem)
+    assert peak_memory_bytes(problem, serial_orders(problem)) == (limit,) == (41,)
+    check_feasible(problem.with_memory_limit(40))
+    with pytest.raises(InfeasibleError):
+        check_feasible(problem.with_memory_limit(39))
