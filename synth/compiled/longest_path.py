@@ -5,14 +5,9 @@ from numba import njit
 
 
 @njit(cache=True)
-def longest_path(flat, rank_start, rank_of, ticks, edge_start, edge_from, edge_lag, release, exclusive):
-    """Kahn's algorithm over the graph's edges and the ranks' orders: (starts, whether each op was reached).
-
-    An op enters the queue when its rank predecessor and all its graph predecessors are done. A rank's ops
-    therefore leave the queue in its order, which is the order in which its transfers enter the links.
-    """
-    n = len(flat)
-    num_ranks = len(rank_start) - 1
+def group_by_source(edge_start, edge_from, edge_lag):
+    """The same edges grouped by the op they lead from: (start of each op's, targets, lags)."""
+    n = len(edge_start) - 1
     successor_start = np.zeros(n + 1, np.int64)
     for edge in range(len(edge_from)):
         successor_start[edge_from[edge] + 1] += 1
@@ -27,7 +22,19 @@ def longest_path(flat, rank_start, rank_of, ticks, edge_start, edge_from, edge_l
             successor[fill[source]] = op
             successor_lag[fill[source]] = edge_lag[edge]
             fill[source] += 1
+    return successor_start, successor, successor_lag
 
+
+@njit(cache=True)
+def longest_path(flat, rank_start, rank_of, ticks, edge_start, edge_from, edge_lag, release, exclusive):
+    """Kahn's algorithm over the graph's edges and the ranks' orders: (starts, whether each op was reached).
+
+    An op enters the queue when its rank predecessor and all its graph predecessors are done. A rank's ops
+    therefore leave the queue in its order, which is the order in which its transfers enter the links.
+    """
+    n = len(flat)
+    num_ranks = len(rank_start) - 1
+    successor_start, successor, successor_lag = group_by_source(edge_start, edge_from, edge_lag)
     waits = edge_start[1:] - edge_start[:-1]
     next_on_rank = np.full(n, -1, np.int64)
     starts = np.zeros(n, np.int64)

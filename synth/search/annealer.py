@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from synth.compiled.annealing import Ops, Orders, Scratch, anneal, longest_rank
+from synth.compiled.longest_path import group_by_source
 from synth.graph import Ints, OpGraph
 from synth.problem import LARGEST_SUM, Links, Objective
 from synth.timing import earliest_starts
@@ -73,9 +74,7 @@ def _compiled_ops(graph: OpGraph) -> Ops:
     problem = graph.problem
     limits, static = problem.memory_limit_bytes, problem.static_bytes_by_rank
     room = [LARGEST_SUM] * problem.num_ranks if limits is None else np.subtract(limits, static).tolist()
-    targets = np.repeat(np.arange(graph.num_ops), np.diff(graph.edge_start))
-    successor_start = np.zeros(graph.num_ops + 1, dtype=np.int64)
-    np.cumsum(np.bincount(graph.edge_from, minlength=graph.num_ops), out=successor_start[1:])
+    successor_start, successor, _ = group_by_source(graph.edge_start, graph.edge_from, graph.edge_lag)
     return Ops(
         rank=graph.rank,
         ticks=graph.ticks,
@@ -86,7 +85,7 @@ def _compiled_ops(graph: OpGraph) -> Ops:
         edge_from=graph.edge_from,
         edge_lag=graph.edge_lag,
         successor_start=successor_start,
-        successor=targets[np.argsort(graph.edge_from, kind="stable")],
+        successor=successor,
         room=np.array(room, dtype=np.int64),
     )
 
