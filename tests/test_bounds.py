@@ -1,6 +1,7 @@
 """Lower bounds: never above the optimum, equal to the published ones, tight where that is known."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import problems
 
 from synth.baselines import baseline_orders
-from synth.bounds import best_bound, lower_bounds
+from synth.bounds import best_bound, lower_bounds, one_rank_bounds
 from synth.cpsat import SolveParams
 from synth.instances import load_instance
 from synth.memory import smallest_limits_bytes
@@ -158,3 +159,46 @@ def test_bound_of_an_open_placement_is_the_least_over_all():
     best = [lower_bounds(placed)[0].ticks for placed in left_open.placements]
     assert bound.ticks == min(best) < max(best)
     assert bound.argument.startswith("least over the placements searched (loop, wave); ")
+
+
+@pytest.mark.parametrize("row", PUBLISHED["table5_bubble"]["rows"], ids=lambda row: row["id"])
+def test_zb_h1_is_optimal_at_the_memory_of_1f1b(row):
+    problem = load_instance(re.sub(r"-p\d+", "", row["id"]))
+    problem = problem.with_memory_limit(2 * problem.num_ranks)
+    value = schedule_orders(problem, baseline_orders("zb-h1", problem)).value
+    assert best_bound(problem).ticks == named(problem, "round trips") == value
+    assert round(1 - problem.work_ticks / value, 4) == row["ZB-1p"]
+
+
+def test_zb_2p_is_optimal_where_the_last_rank_is_the_bottleneck():
+    """1.5B with 24 microbatches at twice the memory: the published .0433 cannot be beaten."""
+    problem = load_instance("zb-1.5b-m24").with_memory_limit(32)
+    assert round(1 - problem.work_ticks / named(problem, "there and back"), 4) == 0.0433
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_round_trips_are_within_the_optimum_of_one_rank(data):
+    """The closed form against CP-SAT's proved optimum of the same relaxation."""
+
+    def draw(least, most):
+        return data.draw(st.integers(least, most))
+
+    held = draw(1, 4)
+    freed = draw(0, held)
+    stage = StageCosts(
+        F=OpCost(ticks=draw(1, 9), alloc_bytes=held),
+        B=OpCost(ticks=draw(1, 9), free_bytes=freed),
+        W=OpCost(ticks=draw(1, 9), free_bytes=held - freed),
+    )
+    ranks = draw(2, 3)
+    problem = uniform_problem(
+        ranks,
+        draw(2, 7),
+        stage,
+        transfer_ticks=draw(0, 4),
+        objective=data.draw(st.sampled_from(Objective)),
+        memory_limit_bytes=draw(held, held * (ranks + 1)),
+    )
+    params = SolveParams(time_limit_s=20.0, work_limit=20.0, workers=1, seed=0)
+    assert named(problem, "round trips") <= max(bound.ticks for bound in one_rank_bounds(problem, params))

@@ -13,12 +13,15 @@ from synth.bounds.chains import (
     round_trip_ticks,
     way_back_ticks,
 )
+from synth.bounds.relaxation import relax, relaxable_ranks
 from synth.problem import Objective, Problem
 
 
 def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
     """All bounds in closed form that apply, the strongest first."""
     bounds = [period_bound(problem), first_backward_bound(problem), there_and_back_bound(problem)]
+    if relaxable_ranks(problem):
+        bounds.append(round_trips_bound(problem))
     if problem.objective is Objective.MAKESPAN:
         bounds += [head_and_tail_bound(problem), chain_bound(problem)]
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
@@ -138,6 +141,37 @@ def first_backward_bound(problem: Problem) -> Bound:
                 f"rank {rank} works {problem.work_ticks_by_rank[rank]} ticks"
                 + (f"; its first microbatch takes {wait} to come down" if wait else "")
                 + (f"; it idles {idle} of the {round_trip} up to its first backward" if idle else ""),
+            )
+    return best
+
+
+def round_trips_bound(problem: Problem) -> Bound:
+    """Per rank with one stage: the round trips of its first and of its last microbatch.
+
+    The first as in :func:`first_backward_bound`. The last forward, in turn, still has its round trip, its
+    backward and its W ahead of it; what else can be left to do by then is limited by memory, because enough
+    must have been released for that forward to fit, and the rest of the time the rank idles. Where memory
+    wants a backward before the last forward, the two times do not overlap, and both count.
+
+    For equal stages, one per rank, at 1F1B's memory this is ``(p - 1)(B + 2c)`` and ``(p - 1)(F - W + 2c)``:
+    what ZB-H1 idles, which is therefore optimal there, for any number of microbatches m > p.
+    """
+    best = Bound("round trips", 0, "")
+    for rank in relaxable_ranks(problem):
+        alone = relax(problem, rank)
+        trip = alone.forward_ticks + alone.delay_ticks
+        first = max(0, trip - alone.forwards_before_backward * alone.forward_ticks)
+        end = trip + alone.backward_ticks + max(alone.weight_ticks, alone.tail_ticks)
+        last = max(0, end - alone.work_from_last_forward)
+        apart = alone.forwards_before_backward < alone.num_microbatches
+        idle = first + last if apart else max(first, last)
+        ticks = alone.head_ticks + alone.work_ticks + idle
+        if ticks > best.ticks:
+            best = Bound(
+                "round trips",
+                ticks,
+                f"rank {rank} works {alone.work_ticks} ticks and idles {first} up to its first backward, "
+                f"{last} from its last forward on" + ("" if apart else ", at least the longer of the two"),
             )
     return best
 
