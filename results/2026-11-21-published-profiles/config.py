@@ -12,8 +12,8 @@ ROWS = [
 ]
 RUNS = (
     [(name, "1x", 1, 60.0) for name in ROWS]
-    + [(name, "2x", 1, 60.0) for name in ROWS]
-    + [("zb-1.5b-m24", limit, 2, 60.0) for limit in ("0.5x", "0.625x", "0.75x", "0.875x", "1x")]
+    + [(name, "2x", 1, 40.0) for name in ROWS]
+    + [("zb-1.5b-m24", limit, 2, 40.0) for limit in ("0.5x", "0.625x", "0.75x", "0.875x", "1x")]
 )
 WORKERS, SEED = 2, 0
 
