@@ -41,13 +41,13 @@ BLOCK_SLACKS = (0.0, 0.05, 0.15)
 """How much longer than the busiest rank's work a building block's period may be."""
 
 BLOCK_WORK_LIMIT = 4.0
-"""Deterministic work per building block, about as many seconds."""
+"""Deterministic work per building block; a unit takes one to three seconds."""
 
 PROOF_SHARE, BLOCK_SHARE = 0.4, 0.2
 """Shares of the time limit that proving bounds and searching building blocks may take."""
 
 PROOF_WORK_LIMIT = 60.0
-"""Deterministic work per rank in proving a bound, about as many seconds."""
+"""Deterministic work per rank in proving a bound; a unit takes one to three seconds."""
 
 LARGEST_BLOCK = 200
 """Problems with more ops than this per microbatch have no block searched: CP-SAT finds none in time."""

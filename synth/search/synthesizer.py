@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from synth.certificate import Certificate, Provenance, Status
-from synth.errors import InputError
+from synth.errors import BackendError, InputError
 from synth.graph import check_size
 from synth.memory import feasible_placements
 from synth.placement import PlacementKind
@@ -146,6 +146,8 @@ def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Res
     metrics = measure(best.incumbent.schedule)
     value = metrics.value(best.problem.objective)
     bound = min((search.bound for search in searches), key=lambda bound: bound.ticks)
+    if bound.ticks > value:
+        raise BackendError(f"the bound {bound.ticks} ({bound.argument}) is above a verified value, {value}")
     argument = f"{bound.name}: {bound.argument}"
     if problem.placement.kind is PlacementKind.AUTO:
         names = ", ".join(search.problem.placement.kind for search in searches)
