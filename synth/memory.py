@@ -204,6 +204,7 @@ class _State:
     order: tuple[tuple[OpKind, int], ...]
 
     def run(self, problem: Problem, kind: OpKind, stage: int) -> _State:
+        """The state after one more op."""
         cost = problem.stages[stage].cost(kind)
         owed = self.owed | {stage} if kind is OpKind.B else self.owed - {stage}
         return _State(

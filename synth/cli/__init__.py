@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,10 @@ from synth.errors import BackendError, InfeasibleError, InputError, InvalidOrder
 
 OUR_BUG = 70
 """Exit code when a solver or a search broke a promise, as sysexits has it."""
+
+COLLECT_AFTER = 200_000
+"""New objects between two garbage collections. A schedule is many small tuples without cycles, and at
+Python's default looking through them takes a third of the time of building them."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C with nothing to show for it, as shells have it."""
@@ -30,6 +35,7 @@ def main_synthesize(arguments: Sequence[str] | None = None) -> int:
 
 def _run(make_parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
     prepare_streams()
+    gc.set_threshold(COLLECT_AFTER, 50, 50)
     try:
         code = _answer(make_parser(), arguments)
         sys.stdout.flush()  # here rather than at exit, where nothing could be said any more

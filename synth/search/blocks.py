@@ -40,12 +40,15 @@ class _Model:
         return (2 * exact + self.grid_ticks) // (2 * self.grid_ticks)
 
     def length(self, kind: OpKind, stage: int) -> int:
+        """An op's duration on the grid, at least one slot."""
         return max(1, self.ticks(self.problem.stages[stage].cost(kind).ticks))
 
     def start(self, kind: OpKind, stage: int) -> cp_model.LinearExpr:
+        """When an op of microbatch 0 starts, in slots."""
         return self.starts[kind, stage]
 
     def end(self, kind: OpKind, stage: int) -> cp_model.LinearExpr:
+        """When an op of microbatch 0 ends, in slots."""
         return self.start(kind, stage) + self.length(kind, stage)
 
 
