@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from strategies import problems
 
 from synth.baselines import baseline_orders
-from synth.bounds import best_bound, lower_bounds, one_rank_bounds
+from synth.bounds import best_bound, counter_bounds, lower_bounds, one_rank_bounds
+from synth.bounds.counters import counter_bound
 from synth.cpsat import SolveParams
 from synth.instances import load_instance
 from synth.memory import smallest_limits_bytes
@@ -23,6 +24,7 @@ from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform
 from synth.timing import schedule_orders
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text(encoding="utf-8"))
+TEN_SECONDS = SolveParams(time_limit_s=10, work_limit=10, workers=1, seed=0)
 SHAPES = ((1, 1, 3), (1, 2, 2), (2, 1, 1), (2, 1, 2), (2, 2, 1), (3, 1, 1))
 """At most so many ranks, chunks and microbatches: twelve ops."""
 
@@ -65,6 +67,64 @@ def test_what_a_solver_proves_is_not_above_the_optimum_either(problem, work_limi
     params = SolveParams(time_limit_s=2, work_limit=work_limit, workers=1, seed=0)
     optimum = best_value(problem, delayed=problem.links is Links.FREE)
     assert all(bound.ticks <= optimum for bound in lower_bounds(problem, params)), optimum
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(tiny_problems(), st.sampled_from([2, 7, 60]), st.data())
+def test_counters_of_any_ranks_are_not_above_the_optimum(problem, slots, data):
+    optimum = best_value(problem, delayed=problem.links is Links.FREE)
+    ranks = data.draw(st.sets(st.sampled_from(range(problem.num_ranks)), min_size=1))
+    if problem.objective is Objective.RANK_SPAN:
+        ranks |= {problem.stage_to_rank[0]}
+    assert counter_bound(problem, sorted(ranks), slots, TEN_SECONDS).ticks <= optimum
+
+
+def v_problem(ticks, transfer_ticks, num_ranks, num_microbatches, limit, objective=Objective.RANK_SPAN):
+    """Two chunks in a V whose activations are let go at W only; the limit counts chunk activations."""
+    forward, backward, weight = (OpCost(ticks=t) for t in ticks)
+    stage = StageCosts(F=replace(forward, alloc_bytes=1), B=backward, W=replace(weight, free_bytes=1))
+    return uniform_problem(
+        num_ranks,
+        num_microbatches,
+        stage,
+        transfer_ticks=transfer_ticks,
+        chunks=2,
+        kind=PlacementKind.V,
+        objective=objective,
+        memory_limit_bytes=limit,
+    )
+
+
+@pytest.mark.parametrize("num_ranks", [4, 6, 8, 12])
+def test_first_and_last_rank_explain_the_published_frontier(num_ranks):
+    """DESIGN.md: the pair's bound is the published value, up to 1.5 p for both objectives.
+
+    Only at 2 p - 1 it stays a slot below.
+    """
+    points = PUBLISHED["adaptive_v"]["unit_costs"]["points"]
+    for point in (point for point in points if point["p"] == num_ranks):
+        limit, idle = point["k"], point["bubble_units"]
+        spans = v_problem((1, 1, 1), 0, num_ranks, 2 * num_ranks, limit)
+        bound = counter_bound(spans, (0, num_ranks - 1), 10**6, TEN_SECONDS).ticks - spans.work_ticks
+        assert bound == (2 if limit == 2 * num_ranks - 1 else idle)
+        if 2 * limit <= 3 * num_ranks:
+            whole = replace(spans, objective=Objective.MAKESPAN)
+            bound = counter_bound(whole, (0, num_ranks - 1), 10**6, TEN_SECONDS).ticks - spans.work_ticks
+            assert bound == idle
+
+
+@pytest.mark.parametrize(("limit", "bubble"), [(8, 0.1945), (10, 0.1665), (12, 0.1365), (14, 0.1043)])
+def test_first_and_last_rank_of_a_v_in_real_times(limit, bubble):
+    """Just below the best values that annealing finds for the pair (DESIGN.md)."""
+    problem = v_problem((9261, 9043, 4668), 601, 8, 24, limit)
+    proved = max(bound.ticks for bound in islice(counter_bounds(problem, TEN_SECONDS), 2))
+    assert 1 - problem.work_ticks / proved == pytest.approx(bubble, abs=1e-4)
+
+
+def test_counter_bound_does_not_grow_with_the_microbatches():
+    few, many = (v_problem((9261, 9043, 4668), 601, 8, m, 8) for m in (24, 400))
+    idle = [counter_bound(v, (0, 7), 60, TEN_SECONDS).ticks - v.work_ticks for v in (few, many)]
+    assert idle[0] == pytest.approx(idle[1], rel=1e-3)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -17,7 +17,7 @@ LAYERS = (
     ("graph", "schedule", "certificate", "building_block", "chunks", "instances"),
     ("timing", "verify", "simulate", "document", "grid"),
     ("baselines",),
-    ("memory", "cpsat"),
+    ("memory", "cpsat", "linear"),
     ("bounds",),
     ("search", "report"),
     ("export",),
@@ -29,6 +29,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 CORNERS = {
     "ortools": ("synth/cpsat.py", "synth/bounds/one_rank.py", "synth/search/blocks.py"),
+    "highspy": ("synth/linear.py",),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/cli/"),

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from synth.bounds.analytic import analytic_bounds
 from synth.bounds.bound import Bound
+from synth.bounds.counters import counter_bounds
 from synth.bounds.one_rank import one_rank_bounds
 from synth.cpsat import SolveParams
 from synth.placement import PlacementKind
 from synth.problem import Problem
 
-__all__ = ["Bound", "analytic_bounds", "best_bound", "lower_bounds", "one_rank_bounds"]
+__all__ = ["Bound", "analytic_bounds", "best_bound", "counter_bounds", "lower_bounds", "one_rank_bounds"]
 
 
 def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[Bound, ...]:
@@ -32,8 +33,9 @@ def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[B
         return (_least(problem.placements, params),)
     bounds = list(analytic_bounds(problem))
     if params is not None:
-        proved = list(one_rank_bounds(problem, params))
-        bounds += sorted(proved, key=lambda bound: -bound.ticks)[:1]
+        half = replace(params, time_limit_s=params.time_limit_s / 2)
+        for prove in (counter_bounds, one_rank_bounds):
+            bounds += sorted(prove(problem, half), key=lambda bound: -bound.ticks)[:1]
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
 
 

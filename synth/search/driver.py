@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.baselines import BASELINES, baseline_orders
-from synth.bounds import Bound, best_bound, one_rank_bounds
+from synth.bounds import Bound, best_bound, counter_bounds, one_rank_bounds
 from synth.building_block import unroll
 from synth.cpsat import SolveParams
 from synth.errors import BackendError, BaselineUndefinedError, NoScheduleFoundError
@@ -43,8 +43,8 @@ BLOCK_SLACKS = (0.0, 0.05, 0.15)
 BLOCK_WORK_LIMIT = 4.0
 """Deterministic work per building block; a unit takes one to three seconds."""
 
-PROOF_SHARE, BLOCK_SHARE = 0.4, 0.2
-"""Shares of the time limit that proving bounds and searching building blocks may take."""
+PROOF_SHARE, BLOCK_SHARE = 0.15, 0.2
+"""Shares of the time limit that each kind of proof, and searching building blocks, may take."""
 
 PROOF_WORK_LIMIT = 60.0
 """Deterministic work per rank in proving a bound; a unit takes one to three seconds."""
@@ -215,12 +215,15 @@ class Search:
 
     def _prove(self) -> None:
         """Raise the bound by what a solver can prove in its share of the time."""
-        step = "bound from one rank"
-        self._go_on(step)
-        params = self._solve_params(step, self._share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
-        for bound in one_rank_bounds(self.problem, params):
-            self.bound = max(self.bound, bound, key=lambda bound: bound.ticks)
+        for step, prove in (
+            ("bound from counters", counter_bounds),
+            ("bound from one rank", one_rank_bounds),
+        ):
             self._go_on(step)
+            params = self._solve_params(step, self._share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
+            for bound in prove(self.problem, params):
+                self.bound = max(self.bound, bound, key=lambda bound: bound.ticks)
+                self._go_on(step)
 
     def _solve_params(self, step: str, ends: float, work_limit: float) -> SolveParams:
         """Limits of a solver that may work until a moment of the clock."""
