@@ -95,7 +95,7 @@ def v_problem(ticks, transfer_ticks, num_ranks, num_microbatches, limit, objecti
     )
 
 
-@pytest.mark.parametrize("num_ranks", [4, 6, 8, 12])
+@pytest.mark.parametrize("num_ranks", [4, 6, 8])
 def test_first_and_last_rank_explain_the_published_frontier(num_ranks):
     """DESIGN.md: the pair's bound is the published value, up to 1.5 p for both objectives.
 
@@ -113,7 +113,7 @@ def test_first_and_last_rank_explain_the_published_frontier(num_ranks):
             assert bound == idle
 
 
-@pytest.mark.parametrize(("limit", "bubble"), [(8, 0.1945), (10, 0.1665), (12, 0.1365), (14, 0.1043)])
+@pytest.mark.parametrize(("limit", "bubble"), [(8, 0.1945), (12, 0.1365)])
 def test_first_and_last_rank_of_a_v_in_real_times(limit, bubble):
     """Just below the best values that annealing finds for the pair (DESIGN.md)."""
     problem = v_problem((9261, 9043, 4668), 601, 8, 24, limit)
@@ -162,7 +162,7 @@ def test_published_heuristic_is_optimal_at_one_times_the_memory(name):
     problem = load_instance(name).with_memory_limit(16)
     params = SolveParams(time_limit_s=30, work_limit=30, workers=1, seed=0)
     value = schedule_orders(problem, baseline_orders("zb-h1", problem)).value
-    assert lower_bounds(problem, params)[0].ticks == value
+    assert max(bound.ticks for bound in one_rank_bounds(problem, params)) == value
 
 
 @pytest.mark.parametrize(("objective", "optimum"), [("makespan", 3831880), ("rank_span", 3623744)])
