@@ -60,13 +60,10 @@ def cut_stages(problem: Problem, chunks: int, kind: PlacementKind) -> CutProblem
         raise InputError(f"--chunks is {chunks}: give an integer ≥ 1")
     scale = _least_common_scale(problem, chunks)
     stages = tuple(_cut(costs, chunks, scale, part) for costs in problem.stages for part in range(chunks))
-    placement = place(
-        PlacementKind.LOOP if kind is PlacementKind.AUTO else kind, problem.num_ranks, len(stages)
-    )
     limits = problem.memory_limit_bytes
     cut = replace(
         problem,
-        placement=replace(placement, kind=kind),
+        placement=place(kind, problem.num_ranks, len(stages)),
         stages=stages,
         memory_limit_bytes=None if limits is None else tuple(limit * scale for limit in limits),
         name=f"{problem.name} in {chunks} chunks" if problem.name else "",

@@ -22,6 +22,7 @@ from synth.cpsat import SolveParams
 from synth.document import ScheduleDocument, read_schedule, write_schedule
 from synth.errors import BaselineUndefinedError, InputError
 from synth.files import read_text, write_whole
+from synth.free_maps import open_placements
 from synth.instances import instance_names, load_instance
 from synth.memory import feasible_placements
 from synth.problem import Problem
@@ -247,7 +248,7 @@ def _baseline_row(problem: Problem, name: str) -> Row:
 def run_bound(options: argparse.Namespace) -> int:
     """Print the lower bounds of a problem, each with its argument."""
     problem = load_problem(options)
-    feasible_placements(problem)
+    feasible_placements(open_placements(problem))
     params = SolveParams(
         time_limit_s=options.time_limit,
         work_limit=options.time_limit,

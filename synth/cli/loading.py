@@ -64,6 +64,4 @@ def _placed(problem: Problem, options: argparse.Namespace) -> Problem:
         return replace(cut.problem, name=f"{cut.problem.name or 'problem'}, memory in {unit}")
     if kind is None:
         return problem
-    map_kind = PlacementKind.LOOP if kind is PlacementKind.AUTO else kind
-    placement = place(map_kind, problem.num_ranks, problem.num_stages)
-    return problem.with_placement(replace(placement, kind=kind))
+    return problem.with_placement(place(kind, problem.num_ranks, problem.num_stages))

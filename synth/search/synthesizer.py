@@ -10,15 +10,20 @@ from importlib.metadata import version
 
 from synth.certificate import Certificate, Provenance, Status
 from synth.errors import BackendError, InputError
+from synth.free_maps import open_placements, placement_name
 from synth.graph import check_size
 from synth.memory import feasible_placements
 from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
+from synth.search.contest import Report, search_all
 from synth.search.driver import HEARTBEAT_S, Search
 
 MOST_WORKERS = 1024
 """More threads than any machine of today runs."""
+
+MAPS_SHARE, LONGEST_MAPS_S = 0.05, 5.0
+"""The share of the time limit, and the seconds, that finding free maps may take at most."""
 
 LARGEST_SEED = 2**31 - 1
 """The largest that every random generator behind the search takes."""
@@ -96,7 +101,8 @@ def synthesize(
     Parameters
     ----------
     problem
-        What to schedule; with placement ``auto`` every named placement that fits is searched in turn.
+        What to schedule; with placement ``auto`` loop, wave and free maps are searched
+        (:mod:`synth.search.contest`).
     time_limit
         Seconds, above 0.
     workers
@@ -119,16 +125,13 @@ def synthesize(
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
     check_size(problem)
     begun = time.monotonic()
-    candidates = feasible_placements(problem)
-    share = time_limit / len(candidates)
-    searches: list[Search] = []
-    report = _Reporter(begun, on_progress)
-    for number, candidate in enumerate(candidates):
-        search = Search(candidate, begun + share * (number + 1), workers, seed, report)
-        search.run()
-        searches.append(search)
-        if search.interrupted:
-            break
+    deadline = begun + time_limit
+    candidates = feasible_placements(open_placements(problem, min(LONGEST_MAPS_S, MAPS_SHARE * time_limit)))
+
+    def make_search(candidate: Problem, report: Report) -> Search:
+        return Search(candidate, deadline, workers, seed, report)
+
+    searches = search_all(candidates, make_search, deadline, _Reporter(begun, on_progress))
     return _result(searches, problem, Effort(seed, workers, round(time.monotonic() - begun, 3)))
 
 
@@ -150,7 +153,7 @@ def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Res
         raise BackendError(f"the bound {bound.ticks} ({bound.argument}) is above a verified value, {value}")
     argument = f"{bound.name}: {bound.argument}"
     if problem.placement.kind is PlacementKind.AUTO:
-        names = ", ".join(search.problem.placement.kind for search in searches)
+        names = ", ".join(placement_name(search.problem) for search in searches)
         argument = f"least over the placements searched ({names}); {argument}"
     certificate = Certificate(
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
