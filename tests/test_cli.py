@@ -190,6 +190,27 @@ def test_ticks_that_do_not_divide_are_said(run, problem_file):
     assert "cutting rounds an op by up to 1 ticks" in run("bound", problem_file, "--chunks", 2).err
 
 
+@pytest.mark.parametrize("placement", [[], ["--placement", "auto"], ["--placement", "v"]])
+def test_chunks_are_chosen_in_common_units(run, problem_file, placement):
+    path = problem_file.parent / "s.json"
+    words = ["--chunks", "auto", *placement, "--memory-limit", "0.75x", "-o", path, "--json"]
+    answer = run("synthesize", problem_file, *words, *FAST)
+    assert answer.code == 0
+    assert run("verify", path).code == 0
+    finer = "4" if placement != ["--placement", "v"] else "2"
+    assert f"time in 1/{finer} of a tick" in answer.err
+    assert f"time in 1/{finer} of a tick" in answer.json["name"]
+    assert answer.json["value"] >= answer.json["lower_bound"]
+    assert answer.json["baseline_1f1b"]["work"] == int(finer) * 2 * 5
+    searched = "least over the chunks and placements searched (2 stages loop, 4 stages"
+    assert (searched in answer.json["bound_from"]) == (placement == ["--placement", "auto"])
+
+
+def test_chunks_are_chosen_in_a_comparison(run, problem_file):
+    rows = run("compare", problem_file, "--chunks", "auto", "--json", *FAST).json
+    assert rows[-1]["name"] == "synthesized"
+
+
 @pytest.mark.parametrize(
     ("arguments", "most"),
     [
@@ -419,6 +440,9 @@ WRONG = [
     (["synthesize", "PROBLEM", "-o", "OUT", "--placement", "map"], "'map' is none of loop, v, wave, auto"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "0"], "--chunks: '0' is given; give an integer ≥ 1"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "3", "--placement", "v"], "v placement needs"),
+    (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "all"], "give an integer ≥ 1, or auto"),
+    (["synthesize", "TWO-EACH", "-o", "OUT", "--chunks", "auto"], "--chunks auto is given with 4 stages"),
+    (["bound", "PROBLEM", "--chunks", "auto"], "--chunks: 'auto' is given; give an integer ≥ 1"),
     (["synthesize", "TWO-EACH", "-o", "OUT", "--chunks", "2"], "4 stages on 2 ranks: only a problem with"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--time-limit", "0"], "is no time: give a finite number"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--time-limit", "nan"], "is no time"),

@@ -11,7 +11,7 @@ from strategies import problems
 
 from synth.baselines import BASELINES, baseline_orders
 from synth.certificate import Status
-from synth.chunks import cut_stages
+from synth.chunks import cut_every_way, cut_stages
 from synth.errors import BaselineUndefinedError, InfeasibleError, InputError
 from synth.free_maps import open_placements
 from synth.instances import load_instance
@@ -293,6 +293,25 @@ def test_auto_balances_stages_that_no_named_placement_fits():
     found = result.schedule.problem
     assert found.work_ticks == 40 * 4 * 7
     assert result.gap < 0.05
+
+
+@pytest.mark.parametrize("kind", [None, PlacementKind.AUTO, PlacementKind.WAVE])
+def test_the_best_of_several_cuts(kind):
+    """The bound holds for every cut, and no cut alone is proved better."""
+    cuts = cut_every_way(uniform_problem(2, 4, DIVIDED, transfer_ticks=1), kind).problems
+    cuts = [cut.with_memory_limit(parse_limit("0.75x", cut)) for cut in cuts]
+    result = solved(cuts[0], alternatives=cuts[1:], time_limit=2)
+    assert "chunks and placements searched (2 stages " in result.certificate.bound_from
+    assert ", 8 stages " in result.certificate.bound_from
+    assert result.schedule.problem.stages in [cut.stages for cut in cuts]
+    for cut in cuts:
+        assert result.lower_bound <= solved(cut, time_limit=1).value
+
+
+def test_alternatives_in_other_units():
+    problem = uniform_problem(2, 4, DIVIDED)
+    with pytest.raises(InputError, match="alternatives differ in ranks, microbatches, ticks or objective"):
+        synthesize(problem, alternatives=[replace(problem, tick_seconds=1.0)])
 
 
 def test_auto_that_nothing_fits():

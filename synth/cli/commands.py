@@ -16,7 +16,7 @@ from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import best_bound, lower_bounds
 from synth.certificate import Certificate, Provenance
 from synth.chunks import merge_into_ranks
-from synth.cli.loading import load_problem
+from synth.cli.loading import load_problem, load_problems
 from synth.cli.streams import Printer, check_output, complain, print_json
 from synth.cpsat import SolveParams
 from synth.document import ScheduleDocument, read_schedule, write_schedule
@@ -48,12 +48,12 @@ DONE, NO_SCHEDULE, WRONG_INPUT = 0, 1, 2
 def run_synthesize(options: argparse.Namespace) -> int:
     """Find the best schedule for a problem and prove how far from optimal it can be."""
     _check_output(options)
-    problem = load_problem(options)
-    result = _search(problem, options)
+    problems = load_problems(options)
+    result = _search(problems, options)
     document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
     if options.output is not None:
         write_whole(options.output, write_schedule(document))
-    rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problem)]
+    rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problems[0])]
     if options.json:
         print_json(_result_json(result, rows, options.output))
         return DONE
@@ -61,7 +61,7 @@ def run_synthesize(options: argparse.Namespace) -> int:
     printer = Printer(options.output)
     printer.line(f"{result.status}, found by {result.provenance.method}")
     printer.line(f"bound: {result.certificate.bound_from}")
-    printer.line(f"also: {other_objective(result.metrics, problem.objective)}")
+    printer.line(f"also: {other_objective(result.metrics, result.certificate.objective)}")
     if options.output is not None and options.output != "-":
         printer.line(f"written: {options.output}")
     return DONE
@@ -83,9 +83,10 @@ def _show(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argpa
     printer.table(memory_table(problem, rows))
 
 
-def _search(problem: Problem, options: argparse.Namespace) -> Result:
+def _search(problems: Sequence[Problem], options: argparse.Namespace) -> Result:
     return synthesize(
-        problem,
+        problems[0],
+        alternatives=problems[1:],
         time_limit=options.time_limit,
         workers=options.workers,
         seed=options.seed,
@@ -223,7 +224,7 @@ def _row_json(problem: Problem, row: Row) -> dict[str, Any]:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Set every baseline that applies beside the synthesized schedule."""
-    result = _search(load_problem(options), options)
+    result = _search(load_problems(options), options)
     problem = result.schedule.problem  # its placement is resolved, so all rows are of one problem
     rows = [_baseline_row(problem, name) for name in BASELINES]
     rows.append(Row("synthesized", result.metrics, result.certificate))

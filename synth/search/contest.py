@@ -2,7 +2,7 @@
 
 Each gets a short look first: what is built without a solver. Those whose lower bound is not below the best
 value seen are out. Of the time that is left, the one with the best value gets half, the next best half of the
-rest, and so on, and the last of them everything; what one leaves unused goes to those behind it.
+rest, and so on, as long as they come near the best value by then; what is left over goes to the best.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from synth.search.driver import Search
 
 LOOK_SHARE = 0.25
 """The share of the time limit that all first looks together may take."""
+
+NEAR = 1.15
+"""How far above the best value what a first look found may be to get more time."""
 
 Report = Callable[[str, int | None, int], None]
 MakeSearch = Callable[[Problem, Report], Search]
@@ -81,13 +84,19 @@ def _look(searches: list[Search], deadline: float) -> list[Search]:
 def _run(searches: list[Search], deadline: float) -> None:
     """Run those that may still win, the best first, each with half of the time that is left."""
     waiting = sorted(searches, key=lambda search: search.incumbent.value)
-    while waiting:
-        best = min(search.incumbent.value for search in searches)
-        waiting = [search for search in waiting if search.bound.ticks < best]
-        now = time.monotonic()
-        if not waiting or now >= deadline:
+    while time.monotonic() < deadline:
+        best = min(searches, key=lambda search: search.incumbent.value)
+        value = best.incumbent.value
+        waiting = [
+            search
+            for search in waiting
+            if search.bound.ticks < value and search.incumbent.value <= NEAR * value
+        ]
+        if not waiting:
+            if best.bound.ticks < value:
+                best.run(deadline)
             return
-        search = waiting.pop(0)
-        search.run(now + (deadline - now) / (2 if waiting else 1), best)
+        search, now = waiting.pop(0), time.monotonic()
+        search.run(now + (deadline - now) / 2, value)
         if search.interrupted:
             return

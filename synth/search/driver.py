@@ -155,6 +155,7 @@ class Search:
         self._starts: list[_Start] = []
         self._rival: int | None = None
         self._to_build = self._constructions()
+        self._finished: set[str] = set()
         self._stop = threading.Event()
 
     @property
@@ -171,6 +172,8 @@ class Search:
     def run(self, deadline: float | None = None, rival: int | None = None) -> None:
         """Search until the bound is met, time is up, the rounds are over, or an interrupt comes.
 
+        May be called again, and goes on with what was left.
+
         Parameters
         ----------
         deadline
@@ -186,7 +189,9 @@ class Search:
     def _carry_out(self, *steps: Callable[[], None]) -> None:
         try:
             for step in steps:
-                step()
+                if step.__name__ not in self._finished:
+                    step()
+                    self._finished.add(step.__name__)
         except _SearchOver:
             pass
         except KeyboardInterrupt:
@@ -303,6 +308,7 @@ class Search:
 
     def _anneal(self) -> None:
         """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
+        self._stop.clear()
         with ThreadPoolExecutor(self._workers) as executor:
             try:
                 for number in range(ROUNDS):

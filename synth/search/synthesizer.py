@@ -90,6 +90,8 @@ def synthesize(
     workers: int = 2,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
+    *,
+    alternatives: Sequence[Problem] = (),
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
@@ -111,6 +113,9 @@ def synthesize(
         Of all random choices, at least 0.
     on_progress
         Called at every better schedule and about every second.
+    alternatives
+        The same model stated otherwise, with stages cut differently, in the same ticks and bytes: they are
+        searched beside the problem, and the result is the best of all.
 
     Raises
     ------
@@ -123,16 +128,28 @@ def synthesize(
         raise InputError(f"workers is {workers}: give a count from 1 to {MOST_WORKERS}")
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
-    check_size(problem)
+    statements = (problem, *alternatives)
+    for stated in statements:
+        check_size(stated)
+        if _units(stated) != _units(problem):
+            raise InputError("alternatives differ in ranks, microbatches, ticks or objective: give the same")
     begun = time.monotonic()
     deadline = begun + time_limit
-    candidates = feasible_placements(open_placements(problem, min(LONGEST_MAPS_S, MAPS_SHARE * time_limit)))
+    maps_s = min(LONGEST_MAPS_S, MAPS_SHARE * time_limit) / len(statements)
+    candidates = feasible_placements(
+        placed for stated in statements for placed in open_placements(stated, maps_s)
+    )
 
     def make_search(candidate: Problem, report: Report) -> Search:
         return Search(candidate, deadline, workers, seed, report)
 
     searches = search_all(candidates, make_search, deadline, _Reporter(begun, on_progress))
-    return _result(searches, problem, Effort(seed, workers, round(time.monotonic() - begun, 3)))
+    return _result(searches, statements, Effort(seed, workers, round(time.monotonic() - begun, 3)))
+
+
+def _units(problem: Problem) -> tuple[object, ...]:
+    """What two statements of one model must have in common."""
+    return problem.num_ranks, problem.num_microbatches, problem.tick_seconds, problem.objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +161,7 @@ class Effort:
     wall_seconds: float
 
 
-def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Result:
+def _result(searches: Sequence[Search], statements: Sequence[Problem], effort: Effort) -> Result:
     best = min(searches, key=lambda search: search.incumbent.value)
     metrics = measure(best.incumbent.schedule)
     value = metrics.value(best.problem.objective)
@@ -152,8 +169,12 @@ def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Res
     if bound.ticks > value:
         raise BackendError(f"the bound {bound.ticks} ({bound.argument}) is above a verified value, {value}")
     argument = f"{bound.name}: {bound.argument}"
-    if problem.placement.kind is PlacementKind.AUTO:
-        names = ", ".join(placement_name(search.problem) for search in searches)
+    searched = [search.problem for search in searches]
+    if len(statements) > 1:
+        names = ", ".join(f"{placed.num_stages} stages {placement_name(placed)}" for placed in searched)
+        argument = f"least over the chunks and placements searched ({names}); {argument}"
+    elif statements[0].placement.kind is PlacementKind.AUTO:
+        names = ", ".join(map(placement_name, searched))
         argument = f"least over the placements searched ({names}); {argument}"
     certificate = Certificate(
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
