@@ -92,6 +92,12 @@ def _synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     _problem_arguments(parser, open_chunks=True)
     _output_argument(parser)
     _search_arguments(parser, time_limit=60.0)
+    parser.add_argument(
+        "--robust",
+        type=float,
+        metavar="SIGMA",
+        help="prefer, within 1%% of the best value, what does best when every op's ticks vary by this share",
+    )
     parser.add_argument("--solver", choices=["cpsat"], default="cpsat", help="the solver behind the search")
     _json_argument(parser)
 

@@ -36,6 +36,7 @@ from synth.report import (
     reasons,
 )
 from synth.schedule import Metrics, Schedule, fits, measure
+from synth.search.robust import Robustness
 from synth.search.synthesizer import Progress, Result, synthesize
 from synth.simulate import replay, replay_with_jitter
 from synth.timing import schedule_orders
@@ -49,7 +50,7 @@ def run_synthesize(options: argparse.Namespace) -> int:
     """Find the best schedule for a problem and prove how far from optimal it can be."""
     _check_output(options)
     problems = load_problems(options)
-    result = _search(problems, options)
+    result = _search(problems, options, options.robust)
     document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
     if options.output is not None:
         write_whole(options.output, write_schedule(document))
@@ -61,6 +62,8 @@ def run_synthesize(options: argparse.Namespace) -> int:
     printer = Printer(options.output)
     printer.line(f"{result.status}, found by {result.provenance.method}")
     printer.line(f"bound: {result.certificate.bound_from}")
+    for line in _robustness_lines(result.robustness):
+        printer.line(line)
     printer.line(f"also: {other_objective(result.metrics, result.certificate.objective)}")
     if options.output is not None and options.output != "-":
         printer.line(f"written: {options.output}")
@@ -83,10 +86,11 @@ def _show(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argpa
     printer.table(memory_table(problem, rows))
 
 
-def _search(problems: Sequence[Problem], options: argparse.Namespace) -> Result:
+def _search(problems: Sequence[Problem], options: argparse.Namespace, robust: float | None = None) -> Result:
     return synthesize(
         problems[0],
         alternatives=problems[1:],
+        robust=robust,
         time_limit=options.time_limit,
         workers=options.workers,
         seed=options.seed,
@@ -115,6 +119,20 @@ def one_f_one_b_row(problem: Problem) -> Row:
     return Row("1f1b", metrics, certificate)
 
 
+def _robustness_lines(robustness: Robustness | None) -> list[str]:
+    """What noise does to the schedule with the best value and to the one chosen, where that was asked."""
+    if robustness is None:
+        return []
+    lines = [
+        f"robust: chosen under {robustness.sigma:.1%} noise among {robustness.compared} schedules within "
+        f"1% of the best value, {robustness.samples} samples each"
+    ]
+    for name, schedule in (("best value", robustness.best), ("chosen", robustness.chosen)):
+        noisy = ", ".join(f"{ticks} under {sigma:.1%}" for sigma, ticks in schedule.p95.items())
+        lines.append(f"  {name}: {schedule.value} ticks, 95th percentile {noisy}; {schedule.method}")
+    return lines
+
+
 def _result_json(result: Result, rows: Sequence[Row], output: str | None) -> dict[str, Any]:
     problem = result.schedule.problem
     limits = problem.memory_limit_bytes
@@ -131,6 +149,7 @@ def _result_json(result: Result, rows: Sequence[Row], output: str | None) -> dic
         "memory_limit_bytes": None if limits is None else list(limits),
         "metrics": asdict(result.metrics),
         "provenance": asdict(result.provenance),
+        "robustness": asdict(result.robustness) if result.robustness else None,
         "baseline_1f1b": asdict(rows[1].metrics) if rows[1].metrics else None,
         "output": output,
     }

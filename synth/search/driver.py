@@ -65,6 +65,9 @@ ROUNDS = 14
 OP_MOVES_PER_SLICE = 20_000_000
 """Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
 
+NEAR_BEST, MOST_NEAR = 0.01, 8
+"""How many schedules are kept whose value is within a share of the best: a more robust one may be chosen."""
+
 GRACE_S = 0.25
 """Seconds by which the baselines may overrun the time limit: however short it is, they are to be beaten."""
 
@@ -91,7 +94,7 @@ class Incumbent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
+class Start:
     """Orders within the limits to improve, their value in ticks, and how they were found."""
 
     orders: RankOrders
@@ -152,11 +155,17 @@ class Search:
         self._workers, self._seed = workers, seed
         self._report = report
         self._best: Incumbent | None = None
-        self._starts: list[_Start] = []
+        self._starts: list[Start] = []
         self._rival: int | None = None
         self._to_build = self._constructions()
         self._finished: set[str] = set()
+        self._near: list[Start] = []
         self._stop = threading.Event()
+
+    @property
+    def near(self) -> tuple[Start, ...]:
+        """The best few different orders within :data:`NEAR_BEST` of the best value, the best first."""
+        return tuple(self._near)
 
     @property
     def incumbent(self) -> Incumbent:
@@ -210,13 +219,22 @@ class Search:
             return
         schedule = schedule_orders(self.problem, orders)
         value = schedule.value
-        self._starts.append(_Start(orders, value, method))
+        self._starts.append(Start(orders, value, method))
         if self._best is None or value < self._best.value:
             violations = verify_schedule(schedule)
             if violations:
                 raise BackendError(f"{method} gave a schedule that breaks a rule: {violations[0]}")
             self._best = Incumbent(schedule, value, method)
             self._report(method, value, self.bound.ticks)
+        self._remember(Start(orders, value, method))
+
+    def _remember(self, start: Start) -> None:
+        """Keep orders that come near the best value, unless they are kept already."""
+        kept = [*self._near, *([] if any(start.orders == known.orders for known in self._near) else [start])]
+        most = (1 + NEAR_BEST) * self.incumbent.value
+        self._near = sorted((near for near in kept if near.value <= most), key=lambda near: near.value)[
+            :MOST_NEAR
+        ]
 
     def _go_on(self, step: str, grace_s: float = 0.0) -> None:
         """Report the step under way; end the search where nothing more can or may be found."""
@@ -324,7 +342,7 @@ class Search:
             finally:
                 self._stop.set()  # whatever ends the rounds ends the runs under way
 
-    def _collect(self, futures: list[Future[_Start]], step: str) -> None:
+    def _collect(self, futures: list[Future[Start]], step: str) -> None:
         """Wait for annealing runs in turn and offer what they found; on an interrupt, what they have."""
         try:
             for future in futures:
@@ -341,7 +359,7 @@ class Search:
         if self._stop.is_set():
             raise _SearchOver
 
-    def _anneal_once(self, start: _Start, number: int, run: int) -> _Start:
+    def _anneal_once(self, start: Start, number: int, run: int) -> Start:
         """One run of annealing, in slices, until its moves are spent or the search is over."""
         graph = build_graph(self.problem, divided_in_orders(self.problem, start.orders))
         seed = self._seed + 1000 * number + run
@@ -357,4 +375,4 @@ class Search:
         if annealer.best_value >= start.value:
             return start
         method = start.method if start.method.endswith(ANNEALED) else start.method + ANNEALED
-        return _Start(graph.ids_to_orders(annealer.best_ids), annealer.best_value, method)
+        return Start(graph.ids_to_orders(annealer.best_ids), annealer.best_value, method)

@@ -17,7 +17,10 @@ from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.search.contest import Report, search_all
-from synth.search.driver import HEARTBEAT_S, Search
+from synth.search.driver import HEARTBEAT_S, NEAR_BEST, Incumbent, Search
+from synth.search.robust import Robustness, most_robust
+from synth.simulate import LARGEST_SIGMA
+from synth.timing import schedule_orders
 
 MOST_WORKERS = 1024
 """More threads than any machine of today runs."""
@@ -56,12 +59,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A verified schedule, what is proved of it, and how it was found."""
+    """A verified schedule, what is proved of it, how it was found, and what noise does to it if asked."""
 
     schedule: Schedule
     metrics: Metrics
     certificate: Certificate
     provenance: Provenance
+    robustness: Robustness | None = None
 
     @property
     def value(self) -> int:
@@ -92,6 +96,7 @@ def synthesize(
     on_progress: Callable[[Progress], None] | None = None,
     *,
     alternatives: Sequence[Problem] = (),
+    robust: float | None = None,
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
@@ -116,6 +121,9 @@ def synthesize(
     alternatives
         The same model stated otherwise, with stages cut differently, in the same ticks and bytes: they are
         searched beside the problem, and the result is the best of all.
+    robust
+        Relative standard deviation of noise on op times: of the schedules found within 1 % of the best value,
+        choose the one with the best 95th percentile under it. Comparing them comes after the time limit.
 
     Raises
     ------
@@ -128,6 +136,8 @@ def synthesize(
         raise InputError(f"workers is {workers}: give a count from 1 to {MOST_WORKERS}")
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
+    if robust is not None and not 0 <= robust <= LARGEST_SIGMA:
+        raise InputError(f"robust is {robust}: give a number from 0 to {LARGEST_SIGMA}")
     statements = (problem, *alternatives)
     for stated in statements:
         check_size(stated)
@@ -144,7 +154,7 @@ def synthesize(
         return Search(candidate, deadline, workers, seed, report)
 
     searches = search_all(candidates, make_search, deadline, _Reporter(begun, on_progress))
-    return _result(searches, statements, Effort(seed, workers, round(time.monotonic() - begun, 3)))
+    return _result(searches, statements, robust, Effort(seed, workers, round(time.monotonic() - begun, 3)))
 
 
 def _units(problem: Problem) -> tuple[object, ...]:
@@ -161,9 +171,15 @@ class Effort:
     wall_seconds: float
 
 
-def _result(searches: Sequence[Search], statements: Sequence[Problem], effort: Effort) -> Result:
-    best = min(searches, key=lambda search: search.incumbent.value)
-    metrics = measure(best.incumbent.schedule)
+def _result(
+    searches: Sequence[Search], statements: Sequence[Problem], robust: float | None, effort: Effort
+) -> Result:
+    incumbent = min((search.incumbent for search in searches), key=lambda incumbent: incumbent.value)
+    robustness = None
+    if robust is not None:
+        incumbent, robustness = most_robust(_near(searches), robust, effort.seed)
+    best = next(search for search in searches if search.problem == incumbent.schedule.problem)
+    metrics = measure(incumbent.schedule)
     value = metrics.value(best.problem.objective)
     bound = min((search.bound for search in searches), key=lambda bound: bound.ticks)
     if bound.ticks > value:
@@ -180,7 +196,7 @@ def _result(searches: Sequence[Search], statements: Sequence[Problem], effort: E
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
     )
     provenance = Provenance(
-        method=best.incumbent.method,
+        method=incumbent.method,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=version("pipesynth"),
         solver="cp-sat" if best.used_solver else "",
@@ -190,8 +206,23 @@ def _result(searches: Sequence[Search], statements: Sequence[Problem], effort: E
         wall_seconds=effort.wall_seconds,
     )
     return Result(
-        schedule=best.incumbent.schedule, metrics=metrics, certificate=certificate, provenance=provenance
+        schedule=incumbent.schedule,
+        metrics=metrics,
+        certificate=certificate,
+        provenance=provenance,
+        robustness=robustness,
     )
+
+
+def _near(searches: Sequence[Search]) -> list[Incumbent]:
+    """The schedules of all searches that come near the best value, the best first."""
+    best = min(search.incumbent.value for search in searches)
+    near = [(search, start) for search in searches for start in search.near]
+    return [
+        Incumbent(schedule_orders(search.problem, start.orders), start.value, start.method)
+        for search, start in sorted(near, key=lambda pair: pair[1].value)
+        if start.value <= (1 + NEAR_BEST) * best
+    ]
 
 
 class _Reporter:
