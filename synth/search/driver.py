@@ -230,11 +230,11 @@ class Search:
 
     def _remember(self, start: Start) -> None:
         """Keep orders that come near the best value, unless they are kept already."""
-        kept = [*self._near, *([] if any(start.orders == known.orders for known in self._near) else [start])]
+        if any(start.orders == known.orders for known in self._near):
+            return
         most = (1 + NEAR_BEST) * self.incumbent.value
-        self._near = sorted((near for near in kept if near.value <= most), key=lambda near: near.value)[
-            :MOST_NEAR
-        ]
+        near = [known for known in (*self._near, start) if known.value <= most]
+        self._near = sorted(near, key=lambda known: known.value)[:MOST_NEAR]
 
     def _go_on(self, step: str, grace_s: float = 0.0) -> None:
         """Report the step under way; end the search where nothing more can or may be found."""

@@ -81,10 +81,8 @@ def most_robust(incumbents: Sequence[Incumbent], sigma: float, seed: int) -> tup
         return replay_with_jitter(incumbent.schedule, sigma=noise, samples=SAMPLES, seed=seed).p95
 
     def under_noise(incumbent: Incumbent) -> UnderNoise:
-        noises = sorted({sigma, *REPORTED_SIGMAS})
-        return UnderNoise(
-            incumbent.method, incumbent.value, {noise: p95(incumbent, noise) for noise in noises}
-        )
+        percentiles = {noise: p95(incumbent, noise) for noise in sorted({sigma, *REPORTED_SIGMAS})}
+        return UnderNoise(incumbent.method, incumbent.value, percentiles)
 
     best = incumbents[0]
     chosen = min(incumbents, key=lambda incumbent: (p95(incumbent, sigma), incumbent.value))
