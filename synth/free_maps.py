@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise, product
 
 from ortools.sat.python import cp_model
 
 from synth.cpsat import SolveParams, solve
+from synth.errors import InfeasibleError
+from synth.memory import check_feasible
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import Problem
 
@@ -43,7 +46,7 @@ class _MapModel:
 
 
 def open_placements(problem: Problem, time_limit_s: float = 1.0) -> tuple[Problem, ...]:
-    """The problem under every placement to try: itself, or for ``auto`` the named ones and free maps.
+    """The problem under every placement to try: itself, or for ``auto`` named ones and free maps that fit.
 
     Parameters
     ----------
@@ -56,7 +59,11 @@ def open_placements(problem: Problem, time_limit_s: float = 1.0) -> tuple[Proble
         return (problem,)
     named = {placed.stage_to_rank: placed for placed in problem.placements}
     for stage_to_rank in free_maps(problem, time_limit_s):
-        named.setdefault(stage_to_rank, problem.with_placement(Placement.explicit(stage_to_rank)))
+        placed = problem.with_placement(Placement.explicit(stage_to_rank))
+        # What limit would do is said of named placements: those are there again under any other limit.
+        with suppress(InfeasibleError):
+            check_feasible(placed)
+            named.setdefault(stage_to_rank, placed)
     return tuple(named.values())
 
 
