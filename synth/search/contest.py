@@ -18,7 +18,7 @@ LOOK_SHARE = 0.25
 """The share of the time limit that all first looks together may take."""
 
 NEAR = 1.15
-"""How far above the best value what a first look found may be to get more time."""
+"""How far above the best value what a first look found, if it saw all, may be to get more time."""
 
 Report = Callable[[str, int | None, int], None]
 MakeSearch = Callable[[Problem, Report], Search]
@@ -90,7 +90,7 @@ def _run(searches: list[Search], deadline: float) -> None:
         waiting = [
             search
             for search in waiting
-            if search.bound.ticks < value and search.incumbent.value <= NEAR * value
+            if search.bound.ticks < value and (search.incumbent.value <= NEAR * value or not search.is_built)
         ]
         if not waiting:
             if best.bound.ticks < value:

@@ -94,7 +94,7 @@ class Incumbent:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class _Start:
     """Orders within the limits to improve, their value in ticks, and how they were found."""
 
     orders: RankOrders
@@ -155,17 +155,22 @@ class Search:
         self._workers, self._seed = workers, seed
         self._report = report
         self._best: Incumbent | None = None
-        self._starts: list[Start] = []
+        self._starts: list[_Start] = []
         self._rival: int | None = None
         self._to_build = self._constructions()
         self._finished: set[str] = set()
-        self._near: list[Start] = []
+        self._near: list[Incumbent] = []
         self._stop = threading.Event()
 
     @property
-    def near(self) -> tuple[Start, ...]:
-        """The best few different orders within :data:`NEAR_BEST` of the best value, the best first."""
+    def near(self) -> tuple[Incumbent, ...]:
+        """The best few different schedules within :data:`NEAR_BEST` of the best value, the best first."""
         return tuple(self._near)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether all that is built from nothing has been."""
+        return not self._to_build
 
     @property
     def incumbent(self) -> Incumbent:
@@ -219,21 +224,21 @@ class Search:
             return
         schedule = schedule_orders(self.problem, orders)
         value = schedule.value
-        self._starts.append(Start(orders, value, method))
+        self._starts.append(_Start(orders, value, method))
         if self._best is None or value < self._best.value:
             violations = verify_schedule(schedule)
             if violations:
                 raise BackendError(f"{method} gave a schedule that breaks a rule: {violations[0]}")
             self._best = Incumbent(schedule, value, method)
             self._report(method, value, self.bound.ticks)
-        self._remember(Start(orders, value, method))
+        self._remember(Incumbent(schedule, value, method))
 
-    def _remember(self, start: Start) -> None:
-        """Keep orders that come near the best value, unless they are kept already."""
-        if any(start.orders == known.orders for known in self._near):
+    def _remember(self, found: Incumbent) -> None:
+        """Keep a schedule that comes near the best value, unless it is kept already."""
+        if any(found.schedule.ranks == known.schedule.ranks for known in self._near):
             return
         most = (1 + NEAR_BEST) * self.incumbent.value
-        near = [known for known in (*self._near, start) if known.value <= most]
+        near = [known for known in (*self._near, found) if known.value <= most]
         self._near = sorted(near, key=lambda known: known.value)[:MOST_NEAR]
 
     def _go_on(self, step: str, grace_s: float = 0.0) -> None:
@@ -342,7 +347,7 @@ class Search:
             finally:
                 self._stop.set()  # whatever ends the rounds ends the runs under way
 
-    def _collect(self, futures: list[Future[Start]], step: str) -> None:
+    def _collect(self, futures: list[Future[_Start]], step: str) -> None:
         """Wait for annealing runs in turn and offer what they found; on an interrupt, what they have."""
         try:
             for future in futures:
@@ -359,7 +364,7 @@ class Search:
         if self._stop.is_set():
             raise _SearchOver
 
-    def _anneal_once(self, start: Start, number: int, run: int) -> Start:
+    def _anneal_once(self, start: _Start, number: int, run: int) -> _Start:
         """One run of annealing, in slices, until its moves are spent or the search is over."""
         graph = build_graph(self.problem, divided_in_orders(self.problem, start.orders))
         seed = self._seed + 1000 * number + run
@@ -375,4 +380,4 @@ class Search:
         if annealer.best_value >= start.value:
             return start
         method = start.method if start.method.endswith(ANNEALED) else start.method + ANNEALED
-        return Start(graph.ids_to_orders(annealer.best_ids), annealer.best_value, method)
+        return _Start(graph.ids_to_orders(annealer.best_ids), annealer.best_value, method)

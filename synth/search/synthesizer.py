@@ -20,7 +20,6 @@ from synth.search.contest import Report, search_all
 from synth.search.driver import HEARTBEAT_S, NEAR_BEST, Incumbent, Search
 from synth.search.robust import Robustness, most_robust
 from synth.simulate import LARGEST_SIGMA
-from synth.timing import schedule_orders
 
 MOST_WORKERS = 1024
 """More threads than any machine of today runs."""
@@ -216,13 +215,9 @@ def _result(
 
 def _near(searches: Sequence[Search]) -> list[Incumbent]:
     """The schedules of all searches that come near the best value, the best first."""
-    best = min(search.incumbent.value for search in searches)
-    near = [(search, start) for search in searches for start in search.near]
-    return [
-        Incumbent(schedule_orders(search.problem, start.orders), start.value, start.method)
-        for search, start in sorted(near, key=lambda pair: pair[1].value)
-        if start.value <= (1 + NEAR_BEST) * best
-    ]
+    most = (1 + NEAR_BEST) * min(search.incumbent.value for search in searches)
+    near = [incumbent for search in searches for incumbent in search.near if incumbent.value <= most]
+    return sorted(near, key=lambda incumbent: incumbent.value)
 
 
 class _Reporter:
