@@ -96,13 +96,18 @@ def group_sizes(problem: Problem) -> list[tuple[int, ...]]:
 
 
 def _largest_that_fits(problem: Problem, turn: tuple[int, ...]) -> tuple[tuple[int, ...], RankOrders]:
-    """The group sizes, and the orders with them."""
+    """The group sizes, by halving since memory falls with them, and the orders with these."""
     choices = group_sizes(problem)
-    for sizes in choices:
-        orders = _orders(problem, turn, sizes)
-        if sizes is choices[-1] or fits(problem, peak_memory_bytes(problem, orders)):
-            break
-    return sizes, orders
+    low, high, middle = 0, len(choices) - 1, 0
+    while True:
+        orders = _orders(problem, turn, choices[middle])
+        if low == high:
+            return choices[middle], orders
+        if fits(problem, peak_memory_bytes(problem, orders)):
+            high = middle
+        else:
+            low = middle + 1
+        middle = (low + high) // 2
 
 
 def _orders(problem: Problem, turn: tuple[int, ...], sizes: tuple[int, ...]) -> RankOrders:
