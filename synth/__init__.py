@@ -5,8 +5,8 @@ Problems
     :class:`Placement`, :class:`PlacementKind`, :func:`place`, :func:`uniform_problem`,
     :func:`uniform_transfers`, :func:`load_instance`, :func:`instance_names`
 Schedules
-    :func:`synthesize`, :class:`Result`, :class:`Progress`, :func:`baseline_orders`, :func:`schedule_orders`,
-    :class:`Schedule`, :class:`Op`, :class:`OpKind`, :class:`TimedOp`
+    :func:`synthesize`, :class:`Result`, :class:`Robustness`, :class:`Progress`, :func:`baseline_orders`,
+    :func:`schedule_orders`, :class:`Schedule`, :class:`Op`, :class:`OpKind`, :class:`TimedOp`
 Judging
     :func:`measure`, :class:`Metrics`, :func:`verify_schedule`, :class:`Violation`, :func:`lower_bounds`,
     :class:`Bound`, :class:`Certificate`, :class:`Status`, :func:`replay`
@@ -27,6 +27,7 @@ from synth.ops import Op, OpKind, TimedOp
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
 from synth.schedule import Metrics, Schedule, measure
+from synth.search.robust import Robustness
 from synth.search.synthesizer import Progress, Result, synthesize
 from synth.simulate import replay
 from synth.timing import schedule_orders
@@ -48,6 +49,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Result",
+    "Robustness",
     "Schedule",
     "ScheduleDocument",
     "StageCosts",

@@ -31,6 +31,60 @@ class CutProblem:
     rounding_ticks: int
 
 
+@dataclass(frozen=True, slots=True)
+class CutsProblem:
+    """A problem cut in several ways, in units in which every cut is exact and all of them compare.
+
+    Parameters
+    ----------
+    problems
+        The problem under every cut, the fewest chunks first.
+    ticks_scale, bytes_scale
+        All times and all bytes are this many times what they were; a tick is as much shorter.
+    """
+
+    problems: tuple[Problem, ...]
+    ticks_scale: int
+    bytes_scale: int
+
+
+CHUNK_CHOICES = (1, 2, 4)
+"""The counts of chunks per rank that are tried where the choice is left open."""
+
+
+def cut_every_way(problem: Problem, kind: PlacementKind | None) -> CutsProblem:
+    """Cut each stage of a one-stage-per-rank problem into 1, 2 and 4 equal chunks.
+
+    Where ticks or bytes do not divide by the largest count, all of them are first multiplied by the least
+    factor that makes them, so that values and limits mean the same under every cut and nothing is rounded.
+
+    Parameters
+    ----------
+    problem
+        One stage per rank.
+    kind
+        Where the chunks go, ``v`` with two chunks only; by default a loop, and one chunk stays where it is.
+
+    Raises
+    ------
+    InputError
+        When the problem has several stages per rank.
+    """
+    _check_one_stage_per_rank(problem, "auto")
+    choices = (2,) if kind is PlacementKind.V else CHUNK_CHOICES
+    ticks = [cost.ticks for costs in problem.stages for _, cost in costs.offered]
+    ticks_scale = _least_scale(ticks, choices[-1])
+    bytes_scale = _least_common_scale(problem, choices[-1])
+    finer = _in_finer_units(problem, ticks_scale, bytes_scale)
+    problems = tuple(
+        finer
+        if chunks == 1 and kind is None
+        else cut_stages(finer, chunks, kind or PlacementKind.LOOP).problem
+        for chunks in choices
+    )
+    return CutsProblem(problems, ticks_scale, bytes_scale)
+
+
 def cut_stages(problem: Problem, chunks: int, kind: PlacementKind) -> CutProblem:
     """Cut each stage of a one-stage-per-rank problem into equal chunks.
 
@@ -51,25 +105,18 @@ def cut_stages(problem: Problem, chunks: int, kind: PlacementKind) -> CutProblem
     InputError
         When the problem has several stages per rank, or the counts do not fit the placement.
     """
-    if problem.num_stages != problem.num_ranks:
-        raise InputError(
-            f"--chunks {chunks} is given with {problem.num_stages} stages on {problem.num_ranks} ranks: "
-            "only a problem with one stage per rank can be cut; leave --chunks out"
-        )
+    _check_one_stage_per_rank(problem, str(chunks))
     if chunks < 1:
         raise InputError(f"--chunks is {chunks}: give an integer ≥ 1")
     scale = _least_common_scale(problem, chunks)
     stages = tuple(_cut(costs, chunks, scale, part) for costs in problem.stages for part in range(chunks))
-    placement = place(
-        PlacementKind.LOOP if kind is PlacementKind.AUTO else kind, problem.num_ranks, len(stages)
-    )
     limits = problem.memory_limit_bytes
     cut = replace(
         problem,
-        placement=replace(placement, kind=kind),
+        placement=place(kind, problem.num_ranks, len(stages)),
         stages=stages,
         memory_limit_bytes=None if limits is None else tuple(limit * scale for limit in limits),
-        name=f"{problem.name} in {chunks} chunks" if problem.name else "",
+        name=f"{problem.name} in {chunks} chunks" if problem.name and chunks > 1 else problem.name,
     )
     return CutProblem(cut, scale, _largest_rounding(problem, chunks))
 
@@ -96,13 +143,49 @@ def merge_into_ranks(problem: Problem) -> Problem:
     )
 
 
+def _check_one_stage_per_rank(problem: Problem, chunks: str) -> None:
+    if problem.num_stages != problem.num_ranks:
+        raise InputError(
+            f"--chunks {chunks} is given with {problem.num_stages} stages on {problem.num_ranks} ranks: "
+            "only a problem with one stage per rank can be cut; leave --chunks out"
+        )
+
+
+def _in_finer_units(problem: Problem, ticks_scale: int, bytes_scale: int) -> Problem:
+    """The same problem, all times and all bytes so many times what they were."""
+
+    def finer(cost: OpCost) -> OpCost:
+        return OpCost(
+            ticks=cost.ticks * ticks_scale,
+            alloc_bytes=cost.alloc_bytes * bytes_scale,
+            free_bytes=cost.free_bytes * bytes_scale,
+        )
+
+    def finer_stage(costs: StageCosts) -> StageCosts:
+        return StageCosts(
+            **{kind.value: finer(cost) for kind, cost in costs.offered},
+            static_bytes=costs.static_bytes * bytes_scale,
+            layers=costs.layers,
+        )
+
+    limits = problem.memory_limit_bytes
+    return replace(
+        problem,
+        stages=tuple(map(finer_stage, problem.stages)),
+        transfer_ticks=tuple(tuple(ticks * ticks_scale for ticks in row) for row in problem.transfer_ticks),
+        memory_limit_bytes=None if limits is None else tuple(limit * bytes_scale for limit in limits),
+        tick_seconds=problem.tick_seconds / ticks_scale,
+    )
+
+
 def _least_common_scale(problem: Problem, chunks: int) -> int:
     """The least factor that makes every byte count divisible by the chunks."""
-    common = chunks
-    for costs in problem.stages:
-        for value in _all_bytes(costs):
-            common = gcd(common, value)
-    return chunks // common
+    return _least_scale([value for costs in problem.stages for value in _all_bytes(costs)], chunks)
+
+
+def _least_scale(values: list[int], chunks: int) -> int:
+    """The least factor that makes every value divisible by the chunks."""
+    return chunks // gcd(chunks, *values)
 
 
 def _all_bytes(costs: StageCosts) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ from synth.baselines import baseline_orders
 from synth.chunks import merge_into_ranks
 from synth.errors import InfeasibleError, InputError
 from synth.ops import Op, OpKind, RankOrders
+from synth.placement import PlacementKind
 from synth.problem import Problem, StageCosts
 from synth.schedule import peak_memory_bytes
 
@@ -62,7 +64,7 @@ def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
         )
     number = Fraction(match[1])
     if unit in ("x", "X"):
-        if len({placed.static_bytes_by_rank for placed in problem.placements}) > 1:
+        if _static_bytes_are_open(problem):
             raise InputError(
                 f"memory limit {text!r} adds each rank's static bytes, which the placement is still to "
                 "decide: give bytes, or a placement"
@@ -70,6 +72,17 @@ def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
         activations = int(number * one_f_one_b_bytes(problem))
         return tuple(activations + static for static in problem.static_bytes_by_rank)
     return (int(number * _UNITS[unit or ""]),) * problem.num_ranks
+
+
+def _static_bytes_are_open(problem: Problem) -> bool:
+    """Whether the placement is still to decide how many static bytes each rank has.
+
+    Free maps have no say in it where named placements agree: their ranks are as large as those.
+    """
+    uneven = problem.placement.kind is PlacementKind.AUTO and problem.num_stages % problem.num_ranks
+    if uneven and any(costs.static_bytes for costs in problem.stages):
+        return True
+    return len({placed.static_bytes_by_rank for placed in problem.placements}) > 1
 
 
 def smallest_limits_bytes(problem: Problem) -> tuple[int, ...]:
@@ -99,8 +112,8 @@ def serial_orders(problem: Problem) -> RankOrders:
     )
 
 
-def feasible_placements(problem: Problem) -> list[Problem]:
-    """The problem under every placement it leaves open that some schedule fits.
+def feasible_placements(placements: Iterable[Problem]) -> list[Problem]:
+    """Those of one problem's placements that some schedule fits.
 
     Raises
     ------
@@ -108,7 +121,7 @@ def feasible_placements(problem: Problem) -> list[Problem]:
         When there is none, for the placement that comes nearest.
     """
     fitting, errors = [], []
-    for placed in problem.placements:
+    for placed in placements:
         try:
             check_feasible(placed)
         except InfeasibleError as error:

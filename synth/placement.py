@@ -17,7 +17,7 @@ class PlacementKind(StrEnum):
     V = "v"
     WAVE = "wave"
     AUTO = "auto"
-    """The solver chooses; until it has, the map is the loop."""
+    """The solver chooses; until it has, stage s is on rank s mod p."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,8 @@ def place(kind: PlacementKind, num_ranks: int, num_stages: int) -> Placement:
     kind
         Any kind but ``MAP``.
     num_ranks, num_stages
-        Counts; stages must be a multiple of the ranks, twice the ranks for ``v``.
+        Counts; stages must be a multiple of the ranks, twice the ranks for ``v``, and for ``auto`` as many as
+        the ranks or more.
 
     Raises
     ------
@@ -69,7 +70,13 @@ def place(kind: PlacementKind, num_ranks: int, num_stages: int) -> Placement:
             f"{num_stages} long with {num_ranks} ranks",
             f"v placement needs exactly two stages per rank; use {2 * num_ranks}, or wave for more",
         )
-    if num_stages % num_ranks:
+    if kind is PlacementKind.AUTO and num_stages < num_ranks:
+        raise InvalidProblemError(
+            "stages",
+            f"{num_stages} long with {num_ranks} ranks",
+            f"every rank holds a stage; use {num_ranks} stages or more",
+        )
+    if num_stages % num_ranks and kind is not PlacementKind.AUTO:
         below = num_stages - num_stages % num_ranks
         near = [n for n in (below, below + num_ranks) if n]
         raise InvalidProblemError(

@@ -223,9 +223,14 @@ class Problem:
 
     @property
     def placements(self) -> tuple[Problem, ...]:
-        """The problem under every placement it leaves open: itself, or for ``auto`` the named ones."""
+        """The problem under every named placement it leaves open: itself, or for ``auto`` loop and wave.
+
+        With a number of stages that is no multiple of the ranks, none is: stage s is on rank s mod p.
+        """
         if self.placement.kind is not PlacementKind.AUTO:
             return (self,)
+        if self.num_stages % self.num_ranks:
+            return (self.with_placement(Placement.explicit(self.stage_to_rank)),)
         kinds = [PlacementKind.LOOP]
         if self.num_stages > self.num_ranks > 1:
             kinds.append(PlacementKind.WAVE)

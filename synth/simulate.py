@@ -10,13 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import reduce
 from heapq import heapify, heappop, heappush
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.errors import DeadlockError, InputError, InvalidOrdersError, WaitingRank
 from synth.ops import Op, OpKind, RankOrders, TimedOp
-from synth.problem import Links, Objective, Problem
+from synth.problem import LARGEST_SUM, Links, Objective, Problem
 from synth.schedule import Schedule
 
 
@@ -78,6 +81,15 @@ def replay(schedule: Schedule, *, links: Links | None = None) -> Schedule:
 LARGEST_SIGMA = 10.0
 """Noise beyond this says nothing of a schedule any more."""
 
+FARTHEST_SIGMAS = 40
+"""Farther from the mean no normal random number of a generator is."""
+
+LARGEST_BLOCK = 4_000_000
+"""Samples times ops that are drawn and replayed at once."""
+
+_Ticks = NDArray[Any]
+"""Integers, one for each sample: of 64 bits, or of any size where sums need it."""
+
 
 @dataclass(frozen=True, slots=True)
 class JitterResult:
@@ -125,7 +137,8 @@ def replay_with_jitter(
     """Replay a schedule again and again with op times that vary.
 
     Every op's ticks are multiplied by ``max(0, 1 + sigma * z)``, z standard normal and drawn anew for each op
-    and sample, then rounded, and last at least 1 tick. Transfers do not vary.
+    and sample, then rounded, and last at least 1 tick. Transfers do not vary. All samples are replayed at
+    once, op by op.
 
     Parameters
     ----------
@@ -147,13 +160,20 @@ def replay_with_jitter(
     problem = replace(schedule.problem, links=schedule.problem.links if links is None else links)
     network = _build_network(problem, schedule.orders)
     release = _first_starts(schedule)
-    planned = np.array(network.ticks)
+    planned = np.array(network.ticks, dtype=np.int64)
+    # An op's inputs have started before it, whatever the durations: this order suits every sample.
+    starts = _Run(network, network.ticks, release).starts()
+    sequence = sorted(range(len(planned)), key=starts.__getitem__)
+    exact = _sums_pass_64_bits(network, release, sigma)
     random = np.random.default_rng(seed)
-    values = []
-    for _ in range(samples):
-        factors = np.maximum(0, 1 + sigma * random.standard_normal(len(planned)))
-        durations = np.maximum(1, np.rint(planned * factors)).astype(np.int64).tolist()
-        values.append(_value(network, _Run(network, durations, release).starts(), durations))
+    values: list[int] = []
+    while len(values) < samples:
+        rows = min(samples - len(values), max(1, LARGEST_BLOCK // len(planned)))
+        noise = np.maximum(-1, sigma * random.standard_normal((rows, len(planned))))
+        change = np.rint(planned * noise)
+        change = np.vectorize(int, otypes=[object])(change) if exact else change.astype(np.int64)
+        durations = np.ascontiguousarray(np.maximum(1, planned + change).T)
+        values += map(int, _values(network, sequence, durations, release))
     return JitterResult(problem.objective, tuple(values))
 
 
@@ -161,13 +181,53 @@ def _first_starts(schedule: Schedule) -> tuple[int, ...]:
     return tuple(rank[0].start if rank else 0 for rank in schedule.ranks)
 
 
-def _value(network: _Network, starts: Sequence[int], durations: Sequence[int]) -> int:
-    """The problem's objective from each rank's first start and last end."""
-    firsts = [starts[a] for a, _ in network.spans]
-    lasts = [starts[b - 1] + durations[b - 1] for _, b in network.spans]
-    if network.problem.objective is Objective.MAKESPAN:
-        return max(lasts) - min(firsts)
-    return max(last - first for first, last in zip(firsts, lasts, strict=True))
+def _sums_pass_64_bits(network: _Network, release: Sequence[int], sigma: float) -> bool:
+    """Whether noise could make a sum of ticks too large for 64 bits: then integers of any size are used."""
+    transfers = max(map(max, network.problem.transfer_ticks)) * len(network.ops)
+    largest = max(map(abs, release)) + sum(network.ticks) * (1 + FARTHEST_SIGMAS * sigma) + transfers
+    return largest >= LARGEST_SUM
+
+
+def _values(network: _Network, sequence: Sequence[int], durations: _Ticks, release: Sequence[int]) -> _Ticks:
+    """The objective's value for every sample at once, ops in a sequence in which they can start.
+
+    On one rank an op begins when the one before it has ended; from other ranks its inputs arrive, and an
+    exclusive link takes them in the sender's order, which is that of the sequence.
+
+    Parameters
+    ----------
+    network, release
+        The ops with their inputs, and the time before which each rank starts nothing.
+    sequence
+        Every op's number, inputs first, and each rank's in its order.
+    durations
+        Ticks, shape (ops, samples).
+    """
+    problem = network.problem
+    rank_free: list[_Ticks] = [np.full_like(durations[0], ticks) for ticks in release]
+    firsts: dict[int, _Ticks] = {}
+    arrivals: dict[int, _Ticks] = {}
+    link_free: dict[tuple[int, int], _Ticks] = {}
+    for number in sequence:
+        sender, start = network.rank[number], rank_free[network.rank[number]]
+        if number in arrivals:
+            start = np.maximum(start, arrivals.pop(number))
+        firsts.setdefault(sender, start)
+        end = rank_free[sender] = start + durations[number]
+        for consumer in network.consumers[number]:
+            link = sender, network.rank[consumer]
+            if link[0] == link[1]:
+                continue
+            sent = end
+            if problem.links is Links.EXCLUSIVE and link in link_free:
+                sent = np.maximum(end, link_free[link])
+            arrival = link_free[link] = sent + problem.transfer_ticks[link[0]][link[1]]
+            arrivals[consumer] = np.maximum(arrival, arrivals.get(consumer, arrival))
+    if problem.objective is Objective.MAKESPAN:
+        makespan: _Ticks = reduce(np.maximum, rank_free) - reduce(np.minimum, firsts.values())
+        return makespan
+    rank_span: _Ticks = reduce(np.maximum, [rank_free[rank] - first for rank, first in firsts.items()])
+    return rank_span
 
 
 @dataclass(frozen=True, slots=True)

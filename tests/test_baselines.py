@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.baselines import BASELINES, baseline_orders
+from synth.baselines.grouped import group_sizes
 from synth.baselines.shapes import EqualTicks, equal_ticks
 from synth.baselines.v_shaped import v_half_block, v_min_block, v_zb_block
 from synth.baselines.zero_bubble import (
@@ -36,6 +37,8 @@ HETERO = PUBLISHED["code_instances"]["instances"][0]
 
 RANKS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 CHAINS = ("gpipe", "1f1b", "zb-h1", "zb-h2")
+LOOPED = ("interleaved-1f1b", "group-interleaved-1f1b")
+MULTIPLE = ("gpipe", *LOOPED)
 V_SHAPED = ("v-min", "v-half", "v-zb")
 
 
@@ -88,16 +91,23 @@ def microbatches_for(name: str, num_ranks: int) -> list[int]:
     return sorted({1, 2, max(1, p - 1), p, p + 1, max(1, 2 * p - 1), 2 * p, 3 * p + 1})
 
 
+def has_equal_groups(num_microbatches: int, num_ranks: int) -> bool:
+    """Whether groups as large as can be are equal and of half the ranks or more."""
+    count = -(-num_microbatches // num_ranks)
+    return num_microbatches % count == 0 and 2 * num_microbatches // count >= num_ranks
+
+
 @pytest.mark.parametrize("num_ranks", RANKS)
 @pytest.mark.parametrize("name", BASELINES)
 def test_closed_forms_hold_on_unit_times_and_orders_are_complete(name, num_ranks):
     stage = UNIT_CHUNK if name in V_SHAPED else UNIT
     for num_microbatches in microbatches_for(name, num_ranks):
-        for chunks in (1, 2, 3) if name == "interleaved-1f1b" else (1,):
+        for chunks in (1, 2, 3) if name in LOOPED else (1,):
             problem = problem_for(name, num_ranks, num_microbatches, stage, chunks=chunks)
             assert_meets_closed_forms(name, problem)
             small_v = name in V_SHAPED and num_microbatches < 2 * num_ranks
-            assert (BASELINES[name].bubble_ticks(problem) is None) == small_v
+            partial = name == "group-interleaved-1f1b" and not has_equal_groups(num_microbatches, num_ranks)
+            assert (BASELINES[name].bubble_ticks(problem) is None) == (small_v or partial)
             assert (BASELINES[name].peak_bytes(problem) is None) == small_v
 
 
@@ -119,21 +129,21 @@ def test_closed_forms_hold_for_any_equal_costs(
     if not undivided:
         stage = replace(stage, BW=None)
     num_microbatches = size if name != "interleaved-1f1b" else num_ranks * (1 + size % 4)
-    if name != "interleaved-1f1b":
+    if name not in LOOPED:
         chunks = 1
     problem = problem_for(name, num_ranks, num_microbatches, stage, transfer=transfer, chunks=chunks)
     assert_meets_closed_forms(name, problem)
 
 
 @given(
-    name=st.sampled_from(["gpipe", "1f1b", "zb-h1", "zb-h2", "v-min", "v-half", "v-zb", "interleaved-1f1b"]),
+    name=st.sampled_from(sorted(BASELINES)),
     data=st.data(),
 )
 @settings(max_examples=150, deadline=None)
 def test_orders_never_deadlock_on_unequal_costs_and_permuted_ranks(name, data):
     num_ranks = data.draw(st.integers(1, 5))
     turn = tuple(data.draw(st.permutations(range(num_ranks))))
-    chunks = 2 if name in V_SHAPED else data.draw(st.integers(1, 3)) if name[0] in "gi" else 1
+    chunks = 2 if name in V_SHAPED else data.draw(st.integers(1, 4)) if name in MULTIPLE else 1
     placement = turn + turn[::-1] if name in V_SHAPED else turn * chunks
     ticks = st.integers(1, 9)
     stages = tuple(
@@ -143,7 +153,7 @@ def test_orders_never_deadlock_on_unequal_costs_and_permuted_ranks(name, data):
     size = data.draw(st.integers(1, 9))
     problem = Problem(
         num_ranks=num_ranks,
-        num_microbatches=size * num_ranks if name[0] == "i" else size,
+        num_microbatches=size * num_ranks if name == "interleaved-1f1b" else size,
         placement=Placement.explicit(placement),
         stages=stages,
         transfer_ticks=uniform_transfers(num_ranks, data.draw(st.integers(0, 20))),
@@ -243,6 +253,64 @@ def test_heterogeneous_instance_of_the_released_code():
     for name in ("zb-h1", "zb-h2"):
         assert measured(name, problem).peak_memory_bytes == BASELINES[name].peak_bytes(problem)
         assert BASELINES[name].bubble_ticks(problem) is None
+
+
+# [R], set c1: makespan and rank_span bubbles and peak against 1F1B at p = 4, 8, 16, 32 with m = 4p.
+RELEASED_GROUPS = {  # (v, p / g): bubbles, peak
+    (2, 1): ((0.077, 0.088, 0.093, 0.096), 1.0),
+    (2, 2): ((0.110, 0.120, 0.125, 0.128), 0.75),
+    (4, 1): ((0.049, 0.056, 0.059, 0.060), 1.0),
+    (4, 2): (None, 0.625),
+}
+C1 = {"ticks": (18522, 18086, 9337), "transfer": 601}
+
+
+def grouped_problem(p: int, m: int, v: int, share: int) -> Problem:
+    """Set c1 cut into v chunks, 1/v µs to the tick, with the memory of groups of p / share."""
+    problem = problem_for(
+        "group-interleaved-1f1b", p, m, stage_of(*C1["ticks"]), transfer=v * C1["transfer"], chunks=v
+    )
+    return problem.with_memory_limit(2 * (p // share * (v - 1) + p))
+
+
+@pytest.mark.parametrize(("v", "share"), RELEASED_GROUPS)
+def test_group_interleaved_as_released(v, share):
+    bubbles, peak = RELEASED_GROUPS[v, share]
+    for n, p in enumerate((4, 8, 16, 32)):
+        problem = grouped_problem(p, 4 * p, v, share)
+        metrics = measured("group-interleaved-1f1b", problem)
+        assert metrics.makespan == metrics.rank_span
+        assert max(metrics.peak_memory_bytes) == peak * 2 * p * v
+        assert bubbles is None or round(metrics.bubble_ratio, 3) == bubbles[n]
+
+
+def test_group_interleaved_with_as_many_microbatches_as_ranks_as_released():
+    """[R], set c1, m = p, four chunks: makespan bubbles from 17.2 at p = 4 to 20.5 at p = 32."""
+    for p, bubble in ((4, 0.172), (32, 0.205)):
+        metrics = measured("group-interleaved-1f1b", grouped_problem(p, p, 4, 1))
+        assert round(metrics.bubble_ratio, 3) == bubble
+
+
+@pytest.mark.parametrize("num_ranks", range(1, 10))
+def test_groups_never_deadlock_and_trade_memory_for_time(num_ranks):
+    """Published (PipeOffload): (p-g)(v-1) more idle slots and g(v-1) + p chunks, p/2 ≤ g ≤ p."""
+    p = num_ranks
+    for m in range(1, 3 * p + 2):
+        for v in (1, 2, 4):
+            problem = problem_for("group-interleaved-1f1b", p, m, stage_of(3, 4, 2), chunks=v, transfer=1)
+            spans, peaks = [], []
+            for sizes in group_sizes(problem):
+                assert sum(sizes) == m
+                assert len(sizes) == 1 or min(sizes) >= p / 2
+                limit = 2 * min(sizes[0] * (v - 1) + p, m * v)
+                metrics = measured("group-interleaved-1f1b", problem.with_memory_limit(limit))
+                assert max(metrics.peak_memory_bytes) <= limit
+                spans.append(metrics.rank_span)
+                peaks.append(max(metrics.peak_memory_bytes))
+            assert spans == sorted(spans)
+            assert peaks == sorted(peaks, reverse=True)
+            tight = measured("group-interleaved-1f1b", problem.with_memory_limit(0))
+            assert max(tight.peak_memory_bytes) == peaks[-1]
 
 
 RELEASED_V = {  # (V-Half, V-Min), rank_span bubble [R]
@@ -376,6 +444,11 @@ def test_closed_forms_of_the_searched_schedules():
             "interleaved-1f1b",
             uniform_problem(2, 4, UNIT, chunks=2, kind=PlacementKind.V),
             r"stage_to_rank is \[0, 1, 1, 0\]; it needs loop placement",
+        ),
+        (
+            "group-interleaved-1f1b",
+            uniform_problem(2, 4, UNIT, chunks=2, kind=PlacementKind.V),
+            r"group-interleaved-1f1b .* it needs loop placement",
         ),
         (
             "v-half",

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from synth.chunks import cut_stages, merge_into_ranks
+from synth.chunks import cut_every_way, cut_stages, merge_into_ranks
 from synth.errors import InputError, InvalidProblemError
 from synth.instances import load_instance
+from synth.memory import one_f_one_b_bytes
 from synth.placement import Placement, PlacementKind
 from synth.problem import OpCost, Problem, StageCosts, uniform_problem
 
@@ -108,6 +109,7 @@ def test_auto_is_kept_for_the_solver():
 def test_names_say_so():
     named = replace(uniform_problem(2, 1, DIVIDED), name="n")
     assert cut_stages(named, 2, PlacementKind.V).problem.name == "n in 2 chunks"
+    assert cut_stages(named, 1, PlacementKind.LOOP).problem.name == "n"
     assert cut_stages(replace(named, name=""), 2, PlacementKind.V).problem.name == ""
 
 
@@ -129,6 +131,43 @@ def test_names_say_so():
 def test_what_cannot_be_cut(problem, chunks, kind, error, message):
     with pytest.raises(error, match=message):
         cut_stages(problem, chunks, PlacementKind(kind))
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(problems(max_chunks=1, with_limit=True), st.sampled_from([None, "loop", "v", "wave", "auto"]))
+def test_every_way_of_cutting_is_exact_and_compares(problem, kind):
+    """Merged again, every cut is the same problem, ``ticks_scale`` and ``bytes_scale`` times as fine."""
+    problem = problem.with_placement(Placement.explicit(range(problem.num_ranks)))
+    cuts = cut_every_way(problem, None if kind is None else PlacementKind(kind))
+    chunks = [cut.num_stages // problem.num_ranks for cut in cuts.problems]
+    assert chunks == ([2] if kind == "v" else [1, 2, 4])
+    assert cuts.ticks_scale in (1, 2, 4)
+    limits = [limit * cuts.bytes_scale for limit in problem.memory_limit_bytes]
+    for cut in cuts.problems:
+        assert cut.placement.kind == (kind or ("map" if cut.num_stages == problem.num_ranks else "loop"))
+        assert cut.tick_seconds * cuts.ticks_scale == problem.tick_seconds
+        assert list(cut.memory_limit_bytes) == limits
+        assert one_f_one_b_bytes(cut) == one_f_one_b_bytes(problem) * cuts.bytes_scale
+        for before, after in zip(problem.stages, merge_into_ranks(cut).stages, strict=True):
+            assert after.static_bytes == before.static_bytes * cuts.bytes_scale
+            for (_, old), (_, new) in zip(before.offered, after.offered, strict=True):
+                assert new.ticks == old.ticks * cuts.ticks_scale
+                assert new.alloc_bytes == old.alloc_bytes * cuts.bytes_scale
+                assert new.free_bytes == old.free_bytes * cuts.bytes_scale
+        for old, new in zip(problem.transfer_ticks, cut.transfer_ticks, strict=True):
+            assert [ticks * cuts.ticks_scale for ticks in old] == list(new)
+
+
+def test_units_stay_where_all_divides():
+    stage = replace(stage_of(8, 0, 4), F=OpCost(ticks=4, alloc_bytes=8), B=OpCost(ticks=8, free_bytes=4))
+    stage = replace(stage, W=OpCost(ticks=4, free_bytes=4))
+    cuts = cut_every_way(uniform_problem(2, 3, stage), PlacementKind.AUTO)
+    assert (cuts.ticks_scale, cuts.bytes_scale) == (1, 1)
+
+
+def test_only_whole_ranks_are_cut_every_way():
+    with pytest.raises(InputError, match="--chunks auto is given with 4 stages on 2 ranks: only a problem"):
+        cut_every_way(uniform_problem(2, 1, DIVIDED, chunks=2), None)
 
 
 def merged_stage(*stages: StageCosts) -> StageCosts:

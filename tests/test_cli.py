@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -188,6 +189,45 @@ def test_bytes_that_do_not_divide_change_the_unit_and_say_so(run, problem_file):
 
 def test_ticks_that_do_not_divide_are_said(run, problem_file):
     assert "cutting rounds an op by up to 1 ticks" in run("bound", problem_file, "--chunks", 2).err
+
+
+def test_robust_choice_is_shown(run, problem_file):
+    path = problem_file.parent / "s.json"
+    words = ["--robust", "0.2", "--microbatches", 6, "-o", path, *FAST]
+    shown = run("synthesize", problem_file, *words).out
+    assert "chosen under 20.0% noise among" in shown
+    percentiles = r"\d+ ticks, 95th percentile \d+ under 5.0%, \d+ under 10.0%, \d+ under 20.0%; "
+    assert re.search(f"best value: {percentiles}", shown)
+    assert re.search(f"chosen: {percentiles}", shown)
+    answer = run("synthesize", problem_file, *words, "--json").json
+    robust = answer["robustness"]
+    assert answer["value"] == robust["chosen"]["value"] >= robust["best"]["value"]
+    assert robust["chosen"]["p95"]["0.2"] <= robust["best"]["p95"]["0.2"]
+    assert (robust["samples"], set(robust["best"]["p95"])) == (1000, {"0.05", "0.1", "0.2"})
+    assert run("verify", path).code == 0
+    assert "robust" not in run("synthesize", problem_file, *FAST).out
+    assert run("synthesize", problem_file, "--json", *FAST).json["robustness"] is None
+
+
+@pytest.mark.parametrize("placement", [[], ["--placement", "auto"], ["--placement", "v"]])
+def test_chunks_are_chosen_in_common_units(run, problem_file, placement):
+    path = problem_file.parent / "s.json"
+    words = ["--chunks", "auto", *placement, "--memory-limit", "0.75x", "-o", path, "--json"]
+    answer = run("synthesize", problem_file, *words, *FAST)
+    assert answer.code == 0
+    assert run("verify", path).code == 0
+    finer = "4" if placement != ["--placement", "v"] else "2"
+    assert f"time in 1/{finer} of a tick" in answer.err
+    assert f"time in 1/{finer} of a tick" in answer.json["name"]
+    assert answer.json["value"] >= answer.json["lower_bound"]
+    assert answer.json["baseline_1f1b"]["work"] == int(finer) * 2 * 5
+    searched = "least over the chunks and placements searched (2 stages loop, 4 stages"
+    assert (searched in answer.json["bound_from"]) == (placement == ["--placement", "auto"])
+
+
+def test_chunks_are_chosen_in_a_comparison(run, problem_file):
+    rows = run("compare", problem_file, "--chunks", "auto", "--json", *FAST).json
+    assert rows[-1]["name"] == "synthesized"
 
 
 @pytest.mark.parametrize(
@@ -419,6 +459,11 @@ WRONG = [
     (["synthesize", "PROBLEM", "-o", "OUT", "--placement", "map"], "'map' is none of loop, v, wave, auto"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "0"], "--chunks: '0' is given; give an integer ≥ 1"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "3", "--placement", "v"], "v placement needs"),
+    (["synthesize", "PROBLEM", "-o", "OUT", "--robust", "-1"], "robust is -1.0: give a number from 0 to 10"),
+    (["synthesize", "PROBLEM", "-o", "OUT", "--robust", "nan"], "robust is nan: give a number from 0 to 10"),
+    (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "all"], "give an integer ≥ 1, or auto"),
+    (["synthesize", "TWO-EACH", "-o", "OUT", "--chunks", "auto"], "--chunks auto is given with 4 stages"),
+    (["bound", "PROBLEM", "--chunks", "auto"], "--chunks: 'auto' is given; give an integer ≥ 1"),
     (["synthesize", "TWO-EACH", "-o", "OUT", "--chunks", "2"], "4 stages on 2 ranks: only a problem with"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--time-limit", "0"], "is no time: give a finite number"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--time-limit", "nan"], "is no time"),

@@ -18,6 +18,7 @@ LAYERS = (
     ("timing", "verify", "simulate", "document", "grid"),
     ("baselines",),
     ("memory", "cpsat", "linear"),
+    ("free_maps",),
     ("bounds",),
     ("search", "report"),
     ("export",),
@@ -28,8 +29,8 @@ LAYERS = (
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 CORNERS = {
-    "ortools": ("synth/cpsat.py", "synth/bounds/one_rank.py", "synth/search/blocks.py"),
     "highspy": ("synth/linear.py",),
+    "ortools": ("synth/cpsat.py", "synth/free_maps.py", "synth/bounds/one_rank.py", "synth/search/blocks.py"),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/cli/"),

@@ -53,7 +53,7 @@ def test_a_v_is_a_wave_of_two():
     [
         ("loop", 4, 7, r"7 long with 4 ranks: loop placement needs a multiple of the ranks; use 4 or 8"),
         ("wave", 4, 3, r"3 long with 4 ranks: wave placement needs a multiple of the ranks; use 4, or"),
-        ("auto", 2, 3, r"3 long with 2 ranks: auto placement needs a multiple of the ranks; use 2 or 4"),
+        ("auto", 4, 3, r"3 long with 4 ranks: every rank holds a stage; use 4 stages or more"),
         ("v", 4, 4, r"v placement needs exactly two stages per rank; use 8, or wave for more"),
         ("v", 4, 12, r"v placement needs exactly two stages per rank; use 8, or wave for more"),
     ],
@@ -61,6 +61,10 @@ def test_a_v_is_a_wave_of_two():
 def test_counts_that_do_not_fit(kind, num_ranks, num_stages, message):
     with pytest.raises(InvalidProblemError, match=message):
         place(PlacementKind(kind), num_ranks, num_stages)
+
+
+def test_auto_takes_any_number_of_stages():
+    assert place(PlacementKind.AUTO, 2, 5).stage_to_rank == (0, 1, 0, 1, 0)
 
 
 def test_explicit_maps_are_kept():

@@ -11,11 +11,12 @@ from strategies import problems
 
 from synth.baselines import BASELINES, baseline_orders
 from synth.certificate import Status
-from synth.chunks import cut_stages
+from synth.chunks import cut_every_way, cut_stages
 from synth.errors import BaselineUndefinedError, InfeasibleError, InputError
+from synth.free_maps import open_placements
 from synth.instances import load_instance
 from synth.memory import parse_limit, smallest_limits_bytes
-from synth.placement import Placement, PlacementKind
+from synth.placement import Placement, PlacementKind, place
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
 from synth.schedule import fits, peak_memory_bytes
 from synth.search.synthesizer import Result, synthesize
@@ -48,7 +49,8 @@ def solved(problem: Problem, **options) -> Result:
     )
     assert replay(schedule) == schedule
     assert schedule_orders(schedule.problem, schedule.orders) == schedule
-    assert result.value == schedule.value >= result.lower_bound >= problem.work_ticks
+    open_work = min(placed.work_ticks for placed in open_placements(problem))
+    assert result.value == schedule.value >= result.lower_bound >= open_work
     assert result.metrics.value(problem.objective) == result.value
     assert result.status is (Status.OPTIMAL if result.gap == 0 else Status.FEASIBLE)
     return result
@@ -263,10 +265,9 @@ def auto(num_ranks: int, chunks: int, limit: int | None = None) -> Problem:
 
 
 @pytest.mark.parametrize(("num_ranks", "chunks"), [(1, 1), (1, 2), (2, 2), (3, 1), (2, 3)])
-def test_auto_resolves_to_a_named_placement(num_ranks, chunks):
+def test_auto_resolves_to_a_placement(num_ranks, chunks):
     result = solved(auto(num_ranks, chunks))
-    kind = result.schedule.problem.placement.kind
-    assert kind in (PlacementKind.LOOP, PlacementKind.WAVE)
+    assert result.schedule.problem in open_placements(auto(num_ranks, chunks))
     assert result.schedule.problem.stages == auto(num_ranks, chunks).stages
 
 
@@ -276,6 +277,41 @@ def test_auto_is_no_worse_than_either_placement_s_bound():
     assert result.lower_bound <= result.value
     assert "loop" in result.certificate.bound_from
     assert "wave" in result.certificate.bound_from
+
+
+def test_auto_balances_stages_that_no_named_placement_fits():
+    """Five stages on two ranks, 7 | 2 1 1 3: each rank works as long as the other."""
+    costs = [stage(ticks, ticks, 2 * ticks) for ticks in (7, 2, 1, 1, 3)]
+    problem = Problem(
+        num_ranks=2,
+        num_microbatches=40,
+        placement=place(PlacementKind.AUTO, 2, 5),
+        stages=tuple(costs),
+        transfer_ticks=uniform_transfers(2, 1),
+    )
+    result = solved(problem, time_limit=2)
+    found = result.schedule.problem
+    assert found.work_ticks == 40 * 4 * 7
+    assert result.gap < 0.05
+
+
+@pytest.mark.parametrize("kind", [None, PlacementKind.AUTO, PlacementKind.WAVE])
+def test_the_best_of_several_cuts(kind):
+    """The bound holds for every cut, and no cut alone is proved better."""
+    cuts = cut_every_way(uniform_problem(2, 4, DIVIDED, transfer_ticks=1), kind).problems
+    cuts = [cut.with_memory_limit(parse_limit("0.75x", cut)) for cut in cuts]
+    result = solved(cuts[0], alternatives=cuts[1:], time_limit=2)
+    assert "chunks and placements searched (2 stages " in result.certificate.bound_from
+    assert ", 8 stages " in result.certificate.bound_from
+    assert result.schedule.problem.stages in [cut.stages for cut in cuts]
+    for cut in cuts:
+        assert result.lower_bound <= solved(cut, time_limit=1).value
+
+
+def test_alternatives_in_other_units():
+    problem = uniform_problem(2, 4, DIVIDED)
+    with pytest.raises(InputError, match="alternatives differ in ranks, microbatches, ticks or objective"):
+        synthesize(problem, alternatives=[replace(problem, tick_seconds=1.0)])
 
 
 def test_auto_that_nothing_fits():

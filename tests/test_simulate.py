@@ -171,6 +171,46 @@ def test_jitter_is_repeatable_and_varies():
     assert min(first.values) < first.mean < first.max
 
 
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(problems_with_orders(max_ticks=500), st.sampled_from([0.05, 0.3, 2.0]), st.integers(0, 9))
+def test_samples_are_what_replays_one_by_one_are(drawn, sigma, seed):
+    """The same noise op by op, each sample an event by event replay with those ticks."""
+    problem, orders = drawn
+    schedule = schedule_orders(problem, orders)
+    ops = [op for order in orders for op in order]
+    planned = np.array([problem.stages[op.stage].cost(op.kind).ticks for op in ops])
+    noise = np.maximum(-1, sigma * np.random.default_rng(seed).standard_normal((4, len(ops))))
+    releases = [rank[0].start for rank in schedule.ranks]
+    values = []
+    for row in noise:
+        ticks = np.maximum(1, planned + np.rint(planned * row)).astype(int).tolist()
+        again = simulate_orders(
+            problem, orders, release_ticks=releases, ticks=dict(zip(ops, ticks, strict=True))
+        )
+        values.append(again.value)
+    result = replay_with_jitter(schedule, sigma=sigma, samples=4, seed=seed)
+    assert result == JitterResult(problem.objective, tuple(values))
+
+
+def test_samples_in_blocks_are_the_same(monkeypatch):
+    whole = replay_with_jitter(good_schedule(), sigma=1, samples=7, seed=5)
+    monkeypatch.setattr(synth.simulate, "LARGEST_BLOCK", 3 * len(GOOD_ORDERS[0]) * 2)
+    assert replay_with_jitter(good_schedule(), sigma=1, samples=7, seed=5) == whole
+
+
+@pytest.mark.parametrize("ticks", [2**53 + 1, 2**58])
+def test_jitter_of_times_near_the_largest(ticks):
+    """No rounding without noise, and no overflow with noise beyond what sums of 62 bits leave room for."""
+    stage = StageCosts(F=OpCost(ticks=ticks), BW=OpCost(ticks=ticks))
+    orders = orders_of("0F0 0BW0", "1F0 1BW0")
+    schedule = schedule_orders(two_by_two(stage, num_microbatches=1), orders)
+    still = replay_with_jitter(schedule, sigma=0, samples=2, seed=1)
+    assert still.values == (schedule.value,) * 2
+    noisy = replay_with_jitter(schedule, sigma=10, samples=200, seed=1)
+    assert min(noisy.values) > 0
+    assert noisy.max > 20 * ticks
+
+
 def test_huge_jitter_still_takes_a_tick_per_op():
     result = replay_with_jitter(good_schedule(), sigma=10, samples=20, seed=0)
     assert min(result.values) >= 6

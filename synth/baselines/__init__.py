@@ -3,18 +3,19 @@
 A baseline is a rule for every rank's order; times follow by longest path (:mod:`synth.timing`). Its closed
 forms are the published ones, with transfer times where these are known.
 
-=================  ================================  =============================================
-name               module                            bubble of ``rank_span`` (equal stages, c = 0)
-=================  ================================  =============================================
-gpipe              :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
-1f1b               :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
-interleaved-1f1b   ``interleaved``                   (p-1)(F+BW), of one of v stages per rank
-zb-h1              ``zero_bubble``                   (p-1)(F+B-W)
-zb-h2              ``zero_bubble``                   (p-1)(F+B-2W)
-v-min              ``v_shaped``                      about 4p passes of half a stage
-v-half             ``v_shaped``                      about 3p passes of half a stage
-v-zb               ``v_shaped``                      0 for F = B = W
-=================  ================================  =============================================
+======================  ================================  =============================================
+name                    module                            bubble of ``rank_span`` (equal stages, c = 0)
+======================  ================================  =============================================
+gpipe                   :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
+1f1b                    :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
+interleaved-1f1b        ``interleaved``                   (p-1)(F+BW), of one of v stages per rank
+group-interleaved-1f1b  ``grouped``                       (p-1)(F+B), of one of v stages per rank
+zb-h1                   ``zero_bubble``                   (p-1)(F+B-W)
+zb-h2                   ``zero_bubble``                   (p-1)(F+B-2W)
+v-min                   ``v_shaped``                      about 4p passes of half a stage
+v-half                  ``v_shaped``                      about 3p passes of half a stage
+v-zb                    ``v_shaped``                      0 for F = B = W
+======================  ================================  =============================================
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ from synth.baselines.flushed import (
     one_f_one_b,
     one_f_one_b_bubble_ticks,
     one_f_one_b_peak_bytes,
+)
+from synth.baselines.grouped import (
+    group_interleaved_1f1b,
+    group_interleaved_1f1b_bubble_ticks,
+    group_interleaved_1f1b_peak_bytes,
 )
 from synth.baselines.interleaved import (
     interleaved_1f1b,
@@ -118,6 +124,13 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 orders=interleaved_1f1b,
                 bubble_ticks=interleaved_1f1b_bubble_ticks,
                 peak_bytes=interleaved_1f1b_peak_bytes,
+            ),
+            Baseline(
+                name="group-interleaved-1f1b",
+                source="Wan et al., PipeOffload, arXiv 2503.01328, table 1",
+                orders=group_interleaved_1f1b,
+                bubble_ticks=group_interleaved_1f1b_bubble_ticks,
+                peak_bytes=group_interleaved_1f1b_peak_bytes,
             ),
             Baseline(
                 name="zb-h1",

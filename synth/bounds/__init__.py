@@ -9,6 +9,7 @@ from synth.bounds.bound import Bound
 from synth.bounds.counters import counter_bounds
 from synth.bounds.one_rank import one_rank_bounds
 from synth.cpsat import SolveParams
+from synth.free_maps import open_placements, placement_name
 from synth.placement import PlacementKind
 from synth.problem import Problem
 
@@ -30,7 +31,7 @@ def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[B
     Bounds of the problem; where it leaves the placement open, one: the least over all of them.
     """
     if problem.placement.kind is PlacementKind.AUTO:
-        return (_least(problem.placements, params),)
+        return (_least(open_placements(problem), params),)
     bounds = list(analytic_bounds(problem))
     if params is not None:
         half = replace(params, time_limit_s=params.time_limit_s / 2)
@@ -45,7 +46,7 @@ def _least(placed: tuple[Problem, ...], params: SolveParams | None) -> Bound:
         params = replace(params, time_limit_s=params.time_limit_s / len(placed))
     best = [lower_bounds(problem, params)[0] for problem in placed]
     least = min(best, key=lambda bound: bound.ticks)
-    names = ", ".join(problem.placement.kind for problem in placed)
+    names = ", ".join(map(placement_name, placed))
     return replace(least, argument=f"least over the placements searched ({names}); {least.argument}")
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 
 from synth.baselines import BASELINES
 from synth.cli import commands
+from synth.cli.loading import AUTO_CHUNKS
 from synth.errors import InputError
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective
@@ -48,7 +49,7 @@ def pipesynth_parser() -> argparse.ArgumentParser:
     _output_argument(baseline)
     _json_argument(baseline)
     compare = command("compare", commands.run_compare)
-    _problem_arguments(compare)
+    _problem_arguments(compare, open_chunks=True)
     _search_arguments(compare, time_limit=10.0)
     _json_argument(compare)
     bound = command("bound", commands.run_bound)
@@ -88,14 +89,20 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 def _synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=commands.run_synthesize)
-    _problem_arguments(parser)
+    _problem_arguments(parser, open_chunks=True)
     _output_argument(parser)
     _search_arguments(parser, time_limit=60.0)
+    parser.add_argument(
+        "--robust",
+        type=float,
+        metavar="SIGMA",
+        help="prefer, within 1%% of the best value, what does best when every op's ticks vary by this share",
+    )
     parser.add_argument("--solver", choices=["cpsat"], default="cpsat", help="the solver behind the search")
     _json_argument(parser)
 
 
-def _problem_arguments(parser: argparse.ArgumentParser) -> None:
+def _problem_arguments(parser: argparse.ArgumentParser, *, open_chunks: bool = False) -> None:
     add = parser.add_argument
     add("problem", metavar="PROBLEM", help="a problem document, - for standard input, or a shipped instance")
     add(
@@ -108,9 +115,10 @@ def _problem_arguments(parser: argparse.ArgumentParser) -> None:
     _name_argument(parser, "--placement", named, help_text="overrides the problem's")
     add(
         "--chunks",
-        type=_whole_number(1),
+        type=_chunks if open_chunks else _whole_number(1),
         metavar="V",
-        help="cut each stage into V equal parts (one stage per rank)",
+        help="cut each stage into V equal parts (one stage per rank)"
+        + (", or auto for the best of 1, 2 and 4" if open_chunks else ""),
     )
     _name_argument(parser, "--objective", list(Objective), help_text="overrides the problem's")
 
@@ -121,6 +129,11 @@ def _search_arguments(parser: argparse.ArgumentParser, time_limit: float) -> Non
     workers = _whole_number(1, MOST_WORKERS)
     add("--workers", type=workers, default=2, metavar="N", help="threads (default %(default)s)")
     _seed_argument(parser)
+
+
+def _chunks(text: str) -> int | str:
+    """An argument type: a count of chunks, or to try several."""
+    return text if text == AUTO_CHUNKS else _whole_number(1, or_else=AUTO_CHUNKS)(text)
 
 
 def _seconds(text: str) -> float:
@@ -166,9 +179,10 @@ def _name_argument(
     parser.add_argument(flag, type=read, metavar=f"{{{','.join(names)}}}", help=help_text)
 
 
-def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A reader of integers within bounds."""
+def _whole_number(least: int, most: int | None = None, *, or_else: str = "") -> Callable[[str], int]:
+    """A reader of integers within bounds; what else the argument accepts is in its complaint."""
     accepted = f"an integer ≥ {least}" if most is None else f"an integer from {least} to {most}"
+    accepted += f", or {or_else}" * bool(or_else)
 
     def read(text: str) -> int:
         try:

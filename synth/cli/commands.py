@@ -16,12 +16,13 @@ from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import best_bound, lower_bounds
 from synth.certificate import Certificate, Provenance
 from synth.chunks import merge_into_ranks
-from synth.cli.loading import load_problem
+from synth.cli.loading import load_problem, load_problems
 from synth.cli.streams import Printer, check_output, complain, print_json
 from synth.cpsat import SolveParams
 from synth.document import ScheduleDocument, read_schedule, write_schedule
 from synth.errors import BaselineUndefinedError, InputError
 from synth.files import read_text, write_whole
+from synth.free_maps import open_placements
 from synth.instances import instance_names, load_instance
 from synth.memory import feasible_placements
 from synth.problem import Problem
@@ -35,6 +36,7 @@ from synth.report import (
     reasons,
 )
 from synth.schedule import Metrics, Schedule, fits, measure
+from synth.search.robust import Robustness
 from synth.search.synthesizer import Progress, Result, synthesize
 from synth.simulate import replay, replay_with_jitter
 from synth.timing import schedule_orders
@@ -47,12 +49,12 @@ DONE, NO_SCHEDULE, WRONG_INPUT = 0, 1, 2
 def run_synthesize(options: argparse.Namespace) -> int:
     """Find the best schedule for a problem and prove how far from optimal it can be."""
     _check_output(options)
-    problem = load_problem(options)
-    result = _search(problem, options)
+    problems = load_problems(options)
+    result = _search(problems, options, options.robust)
     document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
     if options.output is not None:
         write_whole(options.output, write_schedule(document))
-    rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problem)]
+    rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problems[0])]
     if options.json:
         print_json(_result_json(result, rows, options.output))
         return DONE
@@ -60,7 +62,9 @@ def run_synthesize(options: argparse.Namespace) -> int:
     printer = Printer(options.output)
     printer.line(f"{result.status}, found by {result.provenance.method}")
     printer.line(f"bound: {result.certificate.bound_from}")
-    printer.line(f"also: {other_objective(result.metrics, problem.objective)}")
+    for line in _robustness_lines(result.robustness):
+        printer.line(line)
+    printer.line(f"also: {other_objective(result.metrics, result.certificate.objective)}")
     if options.output is not None and options.output != "-":
         printer.line(f"written: {options.output}")
     return DONE
@@ -82,9 +86,11 @@ def _show(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argpa
     printer.table(memory_table(problem, rows))
 
 
-def _search(problem: Problem, options: argparse.Namespace) -> Result:
+def _search(problems: Sequence[Problem], options: argparse.Namespace, robust: float | None = None) -> Result:
     return synthesize(
-        problem,
+        problems[0],
+        alternatives=problems[1:],
+        robust=robust,
         time_limit=options.time_limit,
         workers=options.workers,
         seed=options.seed,
@@ -113,6 +119,20 @@ def one_f_one_b_row(problem: Problem) -> Row:
     return Row("1f1b", metrics, certificate)
 
 
+def _robustness_lines(robustness: Robustness | None) -> list[str]:
+    """What noise does to the schedule with the best value and to the one chosen, where that was asked."""
+    if robustness is None:
+        return []
+    lines = [
+        f"robust: chosen under {robustness.sigma:.1%} noise among {robustness.compared} schedules within "
+        f"1% of the best value, {robustness.samples} samples each"
+    ]
+    for name, schedule in (("best value", robustness.best), ("chosen", robustness.chosen)):
+        noisy = ", ".join(f"{ticks} under {sigma:.1%}" for sigma, ticks in schedule.p95.items())
+        lines.append(f"  {name}: {schedule.value} ticks, 95th percentile {noisy}; {schedule.method}")
+    return lines
+
+
 def _result_json(result: Result, rows: Sequence[Row], output: str | None) -> dict[str, Any]:
     problem = result.schedule.problem
     limits = problem.memory_limit_bytes
@@ -129,6 +149,7 @@ def _result_json(result: Result, rows: Sequence[Row], output: str | None) -> dic
         "memory_limit_bytes": None if limits is None else list(limits),
         "metrics": asdict(result.metrics),
         "provenance": asdict(result.provenance),
+        "robustness": asdict(result.robustness) if result.robustness else None,
         "baseline_1f1b": asdict(rows[1].metrics) if rows[1].metrics else None,
         "output": output,
     }
@@ -222,7 +243,7 @@ def _row_json(problem: Problem, row: Row) -> dict[str, Any]:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Set every baseline that applies beside the synthesized schedule."""
-    result = _search(load_problem(options), options)
+    result = _search(load_problems(options), options)
     problem = result.schedule.problem  # its placement is resolved, so all rows are of one problem
     rows = [_baseline_row(problem, name) for name in BASELINES]
     rows.append(Row("synthesized", result.metrics, result.certificate))
@@ -247,7 +268,7 @@ def _baseline_row(problem: Problem, name: str) -> Row:
 def run_bound(options: argparse.Namespace) -> int:
     """Print the lower bounds of a problem, each with its argument."""
     problem = load_problem(options)
-    feasible_placements(problem)
+    feasible_placements(open_placements(problem))
     params = SolveParams(
         time_limit_s=options.time_limit,
         work_limit=options.time_limit,

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import replace
 
-from synth.chunks import cut_stages
+from synth.chunks import cut_every_way, cut_stages
 from synth.document import read_problem
 from synth.errors import InputError
 from synth.files import STANDARD_STREAM, read_text
@@ -17,9 +17,18 @@ from synth.memory import parse_limit
 from synth.placement import PlacementKind, place
 from synth.problem import Problem
 
+AUTO_CHUNKS = "auto"
+"""What ``--chunks`` takes beside numbers, where a command can try several."""
+
 
 def load_problem(options: argparse.Namespace) -> Problem:
-    """The problem that a command names, with the overrides it gives.
+    """The problem that a command names, with the overrides it gives, of which no cut may be open."""
+    (problem,) = load_problems(options)
+    return problem
+
+
+def load_problems(options: argparse.Namespace) -> list[Problem]:
+    """The problem that a command names, with the overrides it gives, under every cut that they leave open.
 
     What cutting into chunks changed besides is said on standard error.
     """
@@ -32,10 +41,10 @@ def load_problem(options: argparse.Namespace) -> Problem:
     is_multiple = limit is not None and limit.strip().lower().endswith("x")
     if limit is not None and not is_multiple:
         problem = problem.with_memory_limit(parse_limit(limit, problem))
-    problem = _placed(problem, options)
+    problems = [_placed(problem, options)] if options.chunks != AUTO_CHUNKS else _cut(problem, options)
     if is_multiple:
-        problem = problem.with_memory_limit(parse_limit(limit, problem))
-    return problem
+        problems = [cut.with_memory_limit(parse_limit(limit, cut)) for cut in problems]
+    return problems
 
 
 def _named_problem(name: str) -> Problem:
@@ -48,6 +57,21 @@ def _named_problem(name: str) -> Problem:
         hint = f"perhaps {' or '.join(near)} is meant" if near else "pipesynth instances lists the latter"
         raise InputError(f"{name!r} is neither a file nor a published instance: {hint}")
     return read_problem(read_text(name), name)
+
+
+def _cut(problem: Problem, options: argparse.Namespace) -> list[Problem]:
+    """The problem under every cut to try, in common units, which go into the names."""
+    open_kind = PlacementKind.AUTO if problem.placement.kind is PlacementKind.AUTO else None
+    cuts = cut_every_way(problem, options.placement or open_kind)
+    units = []
+    if cuts.ticks_scale > 1:
+        units.append(f"time in 1/{cuts.ticks_scale} of a tick")
+    if cuts.bytes_scale > 1:
+        units.append(f"memory in 1/{cuts.bytes_scale} of a byte")
+    if not units:
+        return list(cuts.problems)
+    print(f"so that every cut is exact: {' and '.join(units)}", file=sys.stderr)
+    return [replace(cut, name=", ".join([cut.name or "problem", *units])) for cut in cuts.problems]
 
 
 def _placed(problem: Problem, options: argparse.Namespace) -> Problem:
@@ -64,6 +88,4 @@ def _placed(problem: Problem, options: argparse.Namespace) -> Problem:
         return replace(cut.problem, name=f"{cut.problem.name or 'problem'}, memory in {unit}")
     if kind is None:
         return problem
-    map_kind = PlacementKind.LOOP if kind is PlacementKind.AUTO else kind
-    placement = place(map_kind, problem.num_ranks, problem.num_stages)
-    return problem.with_placement(replace(placement, kind=kind))
+    return problem.with_placement(place(kind, problem.num_ranks, problem.num_stages))

@@ -173,7 +173,7 @@ def memory_limit(model: _Model) -> None:
         arcs, demands, everywhere = [], [], []
         for s, piece in pieces:
             size = -(-piece.num_bytes // unit)
-            laps, arc = _lifespan(model, piece, s)
+            laps, arc = _lifespan(model, piece, s, most_laps=room // unit // size)
             everywhere.append(size * laps)
             for lap in (0, model.period):
                 start = model.residue[piece.first, s] + lap
@@ -211,9 +211,11 @@ def _pieces(costs: StageCosts) -> Iterator[_Piece]:
                 owed.insert(0, (first, held - matched))
 
 
-def _lifespan(model: _Model, piece: _Piece, stage: int) -> tuple[cp_model.IntVar, cp_model.IntVar]:
-    """A piece's lifespan in whole laps and an arc shorter than one."""
-    laps = model.cp.new_int_var(0, model.horizon // model.period + 2, "")
+def _lifespan(
+    model: _Model, piece: _Piece, stage: int, most_laps: int
+) -> tuple[cp_model.IntVar, cp_model.IntVar]:
+    """A piece's lifespan in whole laps, as many as there is room for at most, and an arc shorter than one."""
+    laps = model.cp.new_int_var(0, min(model.horizon // model.period + 2, most_laps), "")
     arc = model.cp.new_int_var(0, model.period - 1, "")
     lifespan = model.end(piece.last, stage) - model.start(piece.first, stage)
     model.cp.add(laps * model.period + arc == lifespan)

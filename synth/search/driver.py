@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -64,6 +65,9 @@ ROUNDS = 14
 OP_MOVES_PER_SLICE = 20_000_000
 """Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
 
+NEAR_BEST, MOST_NEAR = 0.01, 8
+"""How many schedules are kept whose value is within a share of the best: a more robust one may be chosen."""
+
 GRACE_S = 0.25
 """Seconds by which the baselines may overrun the time limit: however short it is, they are to be beaten."""
 
@@ -96,6 +100,15 @@ class _Start:
     orders: RankOrders
     value: int
     method: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Construction:
+    """A way to build orders from nothing, and the seconds by which it may overrun the time limit."""
+
+    method: str
+    build: Callable[[], RankOrders]
+    grace_s: float = 0.0
 
 
 def _cheaper_way(problem: Problem) -> NDArray[np.bool_]:
@@ -143,7 +156,21 @@ class Search:
         self._report = report
         self._best: Incumbent | None = None
         self._starts: list[_Start] = []
+        self._rival: int | None = None
+        self._to_build = self._constructions()
+        self._finished: set[str] = set()
+        self._near: list[Incumbent] = []
         self._stop = threading.Event()
+
+    @property
+    def near(self) -> tuple[Incumbent, ...]:
+        """The best few different schedules within :data:`NEAR_BEST` of the best value, the best first."""
+        return tuple(self._near)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether all that is built from nothing has been."""
+        return not self._to_build
 
     @property
     def incumbent(self) -> Incumbent:
@@ -151,15 +178,34 @@ class Search:
         assert self._best is not None
         return self._best
 
-    def run(self) -> None:
-        """Search until the bound is met, time is up, the rounds are over, or an interrupt comes."""
+    def look(self, deadline: float) -> None:
+        """Offer only what is built from nothing, until a deadline; :meth:`run` goes on from there."""
+        self._begun, self._deadline = time.monotonic(), deadline
+        self._carry_out(self._construct)
+
+    def run(self, deadline: float | None = None, rival: int | None = None) -> None:
+        """Search until the bound is met, time is up, the rounds are over, or an interrupt comes.
+
+        May be called again, and goes on with what was left.
+
+        Parameters
+        ----------
+        deadline
+            When to end, instead of the deadline given before.
+        rival
+            The best value of another placement: a bound that meets it ends the search too.
+        """
+        if deadline is not None:
+            self._begun, self._deadline = time.monotonic(), deadline
+        self._rival = rival
+        self._carry_out(self._construct, self._prove, self._offer_blocks, self._anneal)
+
+    def _carry_out(self, *steps: Callable[[], None]) -> None:
         try:
-            for orders, method in self._constructed():
-                self._offer(orders, method)
-            self._prove()
-            for orders, method in self._blocks():
-                self._offer(orders, method)
-            self._anneal()
+            for step in steps:
+                if step.__name__ not in self._finished:
+                    step()
+                    self._finished.add(step.__name__)
         except _SearchOver:
             pass
         except KeyboardInterrupt:
@@ -185,11 +231,23 @@ class Search:
                 raise BackendError(f"{method} gave a schedule that breaks a rule: {violations[0]}")
             self._best = Incumbent(schedule, value, method)
             self._report(method, value, self.bound.ticks)
+        self._remember(Incumbent(schedule, value, method))
+
+    def _remember(self, found: Incumbent) -> None:
+        """Keep a schedule that comes near the best value, unless it is kept already."""
+        if any(found.schedule.ranks == known.schedule.ranks for known in self._near):
+            return
+        most = (1 + NEAR_BEST) * self.incumbent.value
+        near = [known for known in (*self._near, found) if known.value <= most]
+        self._near = sorted(near, key=lambda known: known.value)[:MOST_NEAR]
 
     def _go_on(self, step: str, grace_s: float = 0.0) -> None:
         """Report the step under way; end the search where nothing more can or may be found."""
         self._report(step, None if self._best is None else self._best.value, self.bound.ticks)
-        if self._best and (self._best.value <= self.bound.ticks or self._seconds_left() <= -grace_s):
+        beaten = self._rival is not None and self._rival <= self.bound.ticks
+        if self._best and (
+            beaten or self._best.value <= self.bound.ticks or self._seconds_left() <= -grace_s
+        ):
             raise _SearchOver
 
     def _watched(self, step: str, construct: Callable[[], RankOrders], grace_s: float = 0.0) -> RankOrders:
@@ -200,18 +258,32 @@ class Search:
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()
 
-    def _constructed(self) -> Iterator[tuple[RankOrders, str]]:
-        """Orders built from nothing, without a solver: baselines and a list schedule."""
-        for name in reversed(tuple(BASELINES)):  # the best come last there; first here, few are verified
-            with suppress(BaselineUndefinedError):
-                yield self._watched(name, partial(baseline_orders, name, self.problem), GRACE_S), name
-        for delay in DELAYS:
-            step = f"list schedule with delay {delay}"
-            yield self._watched(step, partial(greedy_orders, self.problem, delay=delay)), step
+    def _constructions(self) -> deque[_Construction]:
+        """How to build orders from nothing, without a solver: baselines and list schedules."""
+        # The best baselines come last there; first here, few are verified.
+        ways = [
+            _Construction(name, partial(baseline_orders, name, self.problem), GRACE_S)
+            for name in reversed(tuple(BASELINES))
+        ]
+        ways += [
+            _Construction(
+                f"list schedule with delay {delay}", partial(greedy_orders, self.problem, delay=delay)
+            )
+            for delay in DELAYS
+        ]
         divided = _cheaper_way(self.problem)
         if not np.array_equal(divided, divided_backwards(self.problem)):
             step = "list schedule with the cheaper backwards"
-            yield self._watched(step, partial(greedy_orders, self.problem, divided)), step
+            ways.append(_Construction(step, partial(greedy_orders, self.problem, divided)))
+        return deque(ways)
+
+    def _construct(self) -> None:
+        """Build and offer what has not been built yet."""
+        while self._to_build:
+            way = self._to_build[0]
+            with suppress(BaselineUndefinedError):
+                self._offer(self._watched(way.method, way.build, way.grace_s), way.method)
+            self._to_build.popleft()
 
     def _prove(self) -> None:
         """Raise the bound by what a solver can prove in its share of the time."""
@@ -239,6 +311,10 @@ class Search:
         """The moment by which something that begins now has had its share of the time limit."""
         return min(self._deadline, time.monotonic() + share * (self._deadline - self._begun))
 
+    def _offer_blocks(self) -> None:
+        for orders, method in self._blocks():
+            self._offer(orders, method)
+
     def _blocks(self) -> Iterator[tuple[RankOrders, str]]:
         ops = sum(3 if costs.can_divide else 2 for costs in self.problem.stages)
         if ops > LARGEST_BLOCK or self.problem.num_microbatches < 2:
@@ -258,6 +334,7 @@ class Search:
 
     def _anneal(self) -> None:
         """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
+        self._stop.clear()
         with ThreadPoolExecutor(self._workers) as executor:
             try:
                 for number in range(ROUNDS):

@@ -10,15 +10,22 @@ from importlib.metadata import version
 
 from synth.certificate import Certificate, Provenance, Status
 from synth.errors import BackendError, InputError
+from synth.free_maps import open_placements, placement_name
 from synth.graph import check_size
 from synth.memory import feasible_placements
 from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
-from synth.search.driver import HEARTBEAT_S, Search
+from synth.search.contest import Report, search_all
+from synth.search.driver import HEARTBEAT_S, NEAR_BEST, Incumbent, Search
+from synth.search.robust import Robustness, most_robust
+from synth.simulate import LARGEST_SIGMA
 
 MOST_WORKERS = 1024
 """More threads than any machine of today runs."""
+
+MAPS_SHARE, LONGEST_MAPS_S = 0.05, 5.0
+"""The share of the time limit, and the seconds, that finding free maps may take at most."""
 
 LARGEST_SEED = 2**31 - 1
 """The largest that every random generator behind the search takes."""
@@ -51,12 +58,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A verified schedule, what is proved of it, and how it was found."""
+    """A verified schedule, what is proved of it, how it was found, and what noise does to it if asked."""
 
     schedule: Schedule
     metrics: Metrics
     certificate: Certificate
     provenance: Provenance
+    robustness: Robustness | None = None
 
     @property
     def value(self) -> int:
@@ -85,6 +93,9 @@ def synthesize(
     workers: int = 2,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
+    *,
+    alternatives: Sequence[Problem] = (),
+    robust: float | None = None,
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
@@ -96,7 +107,8 @@ def synthesize(
     Parameters
     ----------
     problem
-        What to schedule; with placement ``auto`` every named placement that fits is searched in turn.
+        What to schedule; with placement ``auto`` loop, wave and free maps are searched
+        (:mod:`synth.search.contest`).
     time_limit
         Seconds, above 0.
     workers
@@ -105,6 +117,12 @@ def synthesize(
         Of all random choices, at least 0.
     on_progress
         Called at every better schedule and about every second.
+    alternatives
+        The same model stated otherwise, with stages cut differently, in the same ticks and bytes: they are
+        searched beside the problem, and the result is the best of all.
+    robust
+        Relative standard deviation of noise on op times: of the schedules found within 1 % of the best value,
+        choose the one with the best 95th percentile under it. Comparing them comes after the time limit.
 
     Raises
     ------
@@ -117,19 +135,30 @@ def synthesize(
         raise InputError(f"workers is {workers}: give a count from 1 to {MOST_WORKERS}")
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
-    check_size(problem)
+    if robust is not None and not 0 <= robust <= LARGEST_SIGMA:
+        raise InputError(f"robust is {robust}: give a number from 0 to {LARGEST_SIGMA}")
+    statements = (problem, *alternatives)
+    for stated in statements:
+        check_size(stated)
+        if _units(stated) != _units(problem):
+            raise InputError("alternatives differ in ranks, microbatches, ticks or objective: give the same")
     begun = time.monotonic()
-    candidates = feasible_placements(problem)
-    share = time_limit / len(candidates)
-    searches: list[Search] = []
-    report = _Reporter(begun, on_progress)
-    for number, candidate in enumerate(candidates):
-        search = Search(candidate, begun + share * (number + 1), workers, seed, report)
-        search.run()
-        searches.append(search)
-        if search.interrupted:
-            break
-    return _result(searches, problem, Effort(seed, workers, round(time.monotonic() - begun, 3)))
+    deadline = begun + time_limit
+    maps_s = min(LONGEST_MAPS_S, MAPS_SHARE * time_limit) / len(statements)
+    candidates = feasible_placements(
+        placed for stated in statements for placed in open_placements(stated, maps_s)
+    )
+
+    def make_search(candidate: Problem, report: Report) -> Search:
+        return Search(candidate, deadline, workers, seed, report)
+
+    searches = search_all(candidates, make_search, deadline, _Reporter(begun, on_progress))
+    return _result(searches, statements, robust, Effort(seed, workers, round(time.monotonic() - begun, 3)))
+
+
+def _units(problem: Problem) -> tuple[object, ...]:
+    """What two statements of one model must have in common."""
+    return problem.num_ranks, problem.num_microbatches, problem.tick_seconds, problem.objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +170,32 @@ class Effort:
     wall_seconds: float
 
 
-def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Result:
-    best = min(searches, key=lambda search: search.incumbent.value)
-    metrics = measure(best.incumbent.schedule)
+def _result(
+    searches: Sequence[Search], statements: Sequence[Problem], robust: float | None, effort: Effort
+) -> Result:
+    incumbent = min((search.incumbent for search in searches), key=lambda incumbent: incumbent.value)
+    robustness = None
+    if robust is not None:
+        incumbent, robustness = most_robust(_near(searches), robust, effort.seed)
+    best = next(search for search in searches if search.problem == incumbent.schedule.problem)
+    metrics = measure(incumbent.schedule)
     value = metrics.value(best.problem.objective)
     bound = min((search.bound for search in searches), key=lambda bound: bound.ticks)
     if bound.ticks > value:
         raise BackendError(f"the bound {bound.ticks} ({bound.argument}) is above a verified value, {value}")
     argument = f"{bound.name}: {bound.argument}"
-    if problem.placement.kind is PlacementKind.AUTO:
-        names = ", ".join(search.problem.placement.kind for search in searches)
+    searched = [search.problem for search in searches]
+    if len(statements) > 1:
+        names = ", ".join(f"{placed.num_stages} stages {placement_name(placed)}" for placed in searched)
+        argument = f"least over the chunks and placements searched ({names}); {argument}"
+    elif statements[0].placement.kind is PlacementKind.AUTO:
+        names = ", ".join(map(placement_name, searched))
         argument = f"least over the placements searched ({names}); {argument}"
     certificate = Certificate(
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
     )
     provenance = Provenance(
-        method=best.incumbent.method,
+        method=incumbent.method,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=version("pipesynth"),
         solver="cp-sat" if best.used_solver else "",
@@ -166,8 +205,19 @@ def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Res
         wall_seconds=effort.wall_seconds,
     )
     return Result(
-        schedule=best.incumbent.schedule, metrics=metrics, certificate=certificate, provenance=provenance
+        schedule=incumbent.schedule,
+        metrics=metrics,
+        certificate=certificate,
+        provenance=provenance,
+        robustness=robustness,
     )
+
+
+def _near(searches: Sequence[Search]) -> list[Incumbent]:
+    """The schedules of all searches that come near the best value, the best first."""
+    most = (1 + NEAR_BEST) * min(search.incumbent.value for search in searches)
+    near = [incumbent for search in searches for incumbent in search.near if incumbent.value <= most]
+    return sorted(near, key=lambda incumbent: incumbent.value)
 
 
 class _Reporter:

@@ -1,0 +1,7 @@
+"""``python -m pipesynth`` is ``pipesynth``."""
+
+import sys
+
+from pipesynth import main
+
+sys.exit(main())
