@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import ceil, gcd
+from math import ceil
 
 from ortools.sat.python import cp_model
 
 from synth.cpsat import SolveParams, solve
 from synth.exact.answer import ExactAnswer, FoundOrders, Stream, orders_from_starts
+from synth.exact.slots import common_ticks
 from synth.ops import Op, OpKind
 from synth.problem import Links, Objective, OpCost, Problem
 from synth.schedule import Schedule
@@ -101,13 +102,6 @@ class _Model:
     def ops_of(self, rank: int) -> list[Op]:
         """The ops that a rank may run."""
         return [op for op in self.start if self.problem.stage_to_rank[op.stage] == rank]
-
-
-def common_ticks(problem: Problem) -> int:
-    """The greatest common divisor of all durations and transfer times: optimal times are multiples of it."""
-    ticks = [cost.ticks for costs in problem.stages for _, cost in costs.offered]
-    lags = [lag for s in range(problem.num_stages - 1) for lag in _lags(problem, s)]
-    return gcd(*ticks, *lags)
 
 
 def _lags(problem: Problem, stage: int) -> tuple[int, int]:

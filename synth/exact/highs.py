@@ -1,0 +1,76 @@
+"""Solving PuLP models with HiGHS: one place for limits, interrupts and what the answers mean."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import highspy
+import pulp
+
+from synth.cpsat import SolveParams
+from synth.errors import BackendError
+from synth.polling import call_and_watch
+
+_FEASIBLE, _INFEASIBLE, _STOPPED = (
+    {"kOptimal", "kObjectiveTarget", "kModelEmpty"},
+    {"kInfeasible", "kUnboundedOrInfeasible"},
+    {"kTimeLimit", "kInterrupt", "kHighsInterrupt", "kIterationLimit", "kSolutionLimit", "kUnknown"},
+)
+
+
+class Outcome(StrEnum):
+    """What a solver says of a model without an objective."""
+
+    FEASIBLE = "feasible"
+    """The variables have values."""
+    INFEASIBLE = "infeasible"
+    OPEN = "open"
+    """It was stopped before it knew."""
+
+
+def solve_feasibility(model: pulp.LpProblem, params: SolveParams, *, relaxed: bool = False) -> Outcome:
+    """Find values for a model's variables, or prove that there are none.
+
+    HiGHS works in one thread and knows no measure of work: of the limits, the time and the seed count.
+
+    Parameters
+    ----------
+    model
+        Without an objective.
+    params
+        Limits of the solver.
+    relaxed
+        Let integer variables take fractions.
+
+    Raises
+    ------
+    BackendError
+        When the solver answers anything else.
+    """
+    solver = _WatchedHighs(params, mip=not relaxed)
+    model.solve(solver)
+    # PuLP calls a model optimal whose time ran out, so HiGHS itself is asked.
+    status = model.solverModel.getModelStatus().name
+    if status in _FEASIBLE:
+        return Outcome.FEASIBLE
+    if status in _INFEASIBLE:
+        return Outcome.INFEASIBLE
+    if status in _STOPPED:
+        return Outcome.OPEN
+    raise BackendError(f"HiGHS ends with {status}")
+
+
+class _WatchedHighs(pulp.HiGHS):
+    """HiGHS in a thread of its own, so that an interrupt reaches the caller and ends the search."""
+
+    def __init__(self, params: SolveParams, *, mip: bool) -> None:
+        super().__init__(
+            mip=mip, msg=False, timeLimit=max(0.01, params.time_limit_s), threads=1, random_seed=params.seed
+        )
+        self._watch = params.on_wait
+
+    def callSolver(self, lp: pulp.LpProblem) -> None:  # noqa: N802 - PuLP's name
+        """Run the solver on a model that PuLP has handed over."""
+        highs: highspy.Highs = lp.solverModel
+        highs.HandleUserInterrupt = True
+        call_and_watch(highs.run, self._watch, highs.cancelSolve)
