@@ -19,6 +19,7 @@ LAYERS = (
     ("baselines",),
     ("memory", "cpsat"),
     ("bounds",),
+    ("exact",),
     ("search", "report"),
     ("export",),
     ("cli",),
@@ -28,7 +29,14 @@ LAYERS = (
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 CORNERS = {
-    "ortools": ("synth/cpsat.py", "synth/bounds/one_rank.py", "synth/search/blocks.py"),
+    "ortools": (
+        "synth/cpsat.py",
+        "synth/bounds/one_rank.py",
+        "synth/exact/whole_horizon.py",
+        "synth/search/blocks.py",
+    ),
+    "pulp": ("synth/exact/counters.py", "synth/exact/highs.py"),
+    "highspy": ("synth/exact/highs.py",),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/cli/"),

@@ -14,6 +14,7 @@ from synth.cli import commands
 from synth.errors import InputError
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective
+from synth.search.driver import Solver
 from synth.search.synthesizer import LARGEST_SEED, MOST_WORKERS
 
 Name = TypeVar("Name", bound=StrEnum)
@@ -50,6 +51,7 @@ def pipesynth_parser() -> argparse.ArgumentParser:
     compare = command("compare", commands.run_compare)
     _problem_arguments(compare)
     _search_arguments(compare, time_limit=10.0)
+    compare.set_defaults(solver=Solver.CPSAT)
     _json_argument(compare)
     bound = command("bound", commands.run_bound)
     _problem_arguments(bound)
@@ -91,7 +93,9 @@ def _synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     _problem_arguments(parser)
     _output_argument(parser)
     _search_arguments(parser, time_limit=60.0)
-    parser.add_argument("--solver", choices=["cpsat"], default="cpsat", help="the solver behind the search")
+    solvers = [solver.value for solver in Solver]
+    text = "the solver behind the search (default %(default)s)"
+    parser.add_argument("--solver", choices=solvers, default=solvers[0], help=text)
     _json_argument(parser)
 
 

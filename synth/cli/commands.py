@@ -89,6 +89,7 @@ def _search(problem: Problem, options: argparse.Namespace) -> Result:
         workers=options.workers,
         seed=options.seed,
         on_progress=_print_progress,
+        solver=options.solver,
     )
 
 

@@ -84,9 +84,7 @@ def orders_from_starts(problem: Problem, starts: Mapping[Stream, list[int]], uni
         ]
         timed[rank] += [(start, Op(kind, stage, n)) for n, (start, kind) in enumerate(backwards)]
         weights = sorted(starts.get((OpKind.W, stage), []))
-        timed[rank] += [
-            (start, Op(OpKind.W, stage, n)) for start, n in zip(weights, divided, strict=True)
-        ]
+        timed[rank] += [(start, Op(OpKind.W, stage, n)) for start, n in zip(weights, divided, strict=True)]
     for rank_ops in timed:
         rank_ops.sort()
     return FoundOrders(

@@ -2,7 +2,7 @@
 
 Microbatches are identical and keep their order, so they need no variables. With ``N_q(t)`` the number of ops
 of stream q (a kind on a stage) started by slot t, every rule is linear: a stream waits for another when its
-count never exceeds the other's count a while ago, a rank is busy with what started a duration ago or less, and
+count never exceeds the other's count a while ago, a rank is busy with what started within a duration, and
 memory is a weighted sum of counts. There are no big constants and no pairwise orders, and the relaxation to
 fractions is tight. The objective is fixed: the question is whether a schedule exists within so many slots.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import gcd
+from typing import TypeAlias
 
 import pulp
 
@@ -20,7 +22,7 @@ from synth.exact.slots import Slots
 from synth.ops import OpKind
 from synth.problem import Objective, Problem
 
-Count = pulp.LpVariable | int
+Count: TypeAlias = pulp.LpVariable | int
 """A count that the model decides, or one that is known."""
 
 LARGEST_COEFFICIENT = 10_000
@@ -79,7 +81,9 @@ class CounterModel:
         if known + reach <= most:
             return
         scale = max(1, max(map(abs, weights.values()), default=1) / LARGEST_COEFFICIENT)
-        row = pulp.LpAffineExpression([(count, weight / scale) for count, weight in weights.items() if weight])
+        row = pulp.LpAffineExpression(
+            [(count, weight / scale) for count, weight in weights.items() if weight]
+        )
         self.lp.addConstraint(row <= (most - known) / scale)
 
 
@@ -114,8 +118,8 @@ def orders_of(model: CounterModel) -> FoundOrders:
 def _counters(model: CounterModel) -> None:
     """A counter per stream and slot, between what it must have reached and what it can.
 
-    F(0) of microbatch 0 starts in slot 0. Under ``rank_span``, rank 0 then ends its backwards within the span,
-    and with them everything but the W ops of other ranks, which end within a span of their rank's begin.
+    F(0) of microbatch 0 starts in slot 0. Under ``rank_span``, its rank then ends within the span, and with
+    its backwards everything but the W ops of other ranks, which end within a span of their rank's begin.
     """
     problem, slots = model.problem, model.slots
     m, heads, rests = problem.num_microbatches, _heads(slots), _rests(slots)
@@ -131,13 +135,15 @@ def _counters(model: CounterModel) -> None:
                 _counter(
                     model,
                     f"{stage}{kind}_{t}",
-                    0 if chosen else max(int(stream == (OpKind.F, 0)), m - max(0, -(-(latest - t) // length))),
+                    0
+                    if chosen
+                    else max(int(stream == (OpKind.F, 0)), m - max(0, -(-(latest - t) // length))),
                     min(m, (t - heads[stream]) // length + 1),
                 )
                 for t in range(max(1, latest + 1))
             ]
             counts = model.counts[stream]
-            for before, after in zip(counts, counts[1:], strict=False):
+            for before, after in pairwise(counts):
                 model.add_row([(1, before), (-1, after)], 0)
 
 

@@ -11,15 +11,17 @@ from synth.exact.answer import ExactAnswer, FoundOrders
 from synth.exact.counters import build_counter_model, orders_of
 from synth.exact.highs import Outcome, solve_feasibility
 from synth.exact.slots import Rounding, Slots, common_ticks, shortest_ticks
-from synth.problem import Objective, Problem
+from synth.problem import Links, Objective, Problem
 from synth.schedule import fits, peak_memory_bytes
 
-MOST_COUNTERS = 40_000
-"""Finer grids, with more counters, are not built: HiGHS would not solve their relaxation in time."""
+MOST_COUNTERS = 20_000
+"""Finer grids, with more counters, are not built: HiGHS would not solve their relaxation in a minute."""
 
 
-def finest_slots(problem: Problem, value: int, rounding: Rounding) -> Slots | None:
-    """The finest grid on which the counter model of a problem has no more than :data:`MOST_COUNTERS`.
+def finest_slots(
+    problem: Problem, value: int, rounding: Rounding, most_counters: int = MOST_COUNTERS
+) -> Slots | None:
+    """The finest grid on which the counter model of a problem is not too large.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ def finest_slots(problem: Problem, value: int, rounding: Rounding) -> Slots | No
         The objective of some schedule, ticks: the model's horizon.
     rounding
         Of what is no whole number of slots; where the finest grid is exact, either says the same.
+    most_counters
+        The most counters of a model: streams times slots.
 
     Returns
     -------
@@ -36,7 +40,7 @@ def finest_slots(problem: Problem, value: int, rounding: Rounding) -> Slots | No
     """
     streams = sum(len(costs.offered) for costs in problem.stages)
     horizon = value * (1 if problem.objective is Objective.MAKESPAN else 2)
-    slot = max(common_ticks(problem), -(-horizon * streams // MOST_COUNTERS))
+    slot = max(common_ticks(problem), -(-horizon * streams // most_counters))
     return Slots(problem, slot, rounding) if slot <= shortest_ticks(problem) else None
 
 
@@ -46,7 +50,7 @@ def solve_counters(
     params: SolveParams,
     *,
     least_ticks: int = 0,
-    on_found: Callable[[FoundOrders], None] = lambda found: None,
+    on_progress: Callable[[ExactAnswer], None] = lambda answer: None,
 ) -> ExactAnswer:
     """Search better orders than some that are known, and prove a bound.
 
@@ -65,14 +69,15 @@ def solve_counters(
         Limits for all steps together; HiGHS knows no measure of work.
     least_ticks
         A bound that is known already.
-    on_found
-        Called with every orders found.
+    on_progress
+        Called with the answer so far at every better orders and every higher bound.
 
     Returns
     -------
-    The orders found, if any; complete where nothing is left between them, or the known value, and the bound.
+    The best orders found, if any are better than the known; complete where nothing is left to search on an
+    exact grid. Exclusive links are taken as free: what is proved is still a bound, and orders are orders.
     """
-    climb = _Climb(slots, value, params, least_ticks, on_found)
+    climb = _Climb(slots, value, params, least_ticks, on_progress)
     climb.relax()
     climb.search()
     return climb.answer()
@@ -86,7 +91,7 @@ class _Climb:
     value: int
     params: SolveParams
     least_ticks: int
-    on_found: Callable[[FoundOrders], None]
+    on_progress: Callable[[ExactAnswer], None]
     low: int = 0
     high: int = 0
     deadline: float = 0.0
@@ -106,7 +111,7 @@ class _Climb:
             if outcome is Outcome.OPEN:
                 break
             low, high = (middle + 1, high) if outcome is Outcome.INFEASIBLE else (low, middle)
-            self.low = low
+            self._raise_to(low)
 
     def search(self) -> None:
         """Decide spans from the lowest open one up."""
@@ -117,7 +122,7 @@ class _Climb:
                 aim = max(aim + 1, (aim + self.high) // 2)
                 continue
             if outcome is Outcome.INFEASIBLE:
-                self.low = aim + 1
+                self._raise_to(aim + 1)
             else:
                 self.high = min(aim, self.high)
             aim = self.low
@@ -129,8 +134,15 @@ class _Climb:
         return ExactAnswer(
             found=self.found,
             lower_bound=max(self.least_ticks, proved),
-            is_complete=self.slots.is_exact and self.low >= self.high,
+            is_complete=self.slots.is_exact
+            and self.slots.problem.links is Links.FREE
+            and self.low >= self.high,
         )
+
+    def _raise_to(self, low: int) -> None:
+        if low > self.low:
+            self.low = low
+            self.on_progress(self.answer())
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()
@@ -156,9 +168,9 @@ class _Climb:
         value = found.schedule(problem).value
         if self.found is None or value < self.value:
             self.found, self.value = found, min(value, self.value)
-            self.on_found(found)
             if self.slots.is_exact:
                 self.high = min(self.high, self._slots_of(value))
+            self.on_progress(self.answer())
 
     def _slots_of(self, value: int) -> int:
         """The slots that a schedule of this value is known to fit, or that one rounded up has to beat."""

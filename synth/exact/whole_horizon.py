@@ -1,8 +1,8 @@
 """The whole horizon with CP-SAT: the start of every op is a variable, and the answer is exact.
 
-Microbatches are identical, so each stream (a kind of op on a stage) runs in microbatch order; a stage's B and
-BW are one stream, whose n-th op may take either form. Memory is a function of a rank's order: for each op that
-allocates, the ops before it on its rank are counted by literals of their order.
+Microbatches are identical, so each stream (a kind of op on a stage) runs in microbatch order; a stage's B
+and BW are one stream, whose n-th op may take either form. Memory is a function of a rank's order: for each op
+that allocates, the ops before it on its rank are counted by literals of their order.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import ceil
+from typing import TypeAlias
 
 from ortools.sat.python import cp_model
 
@@ -21,9 +22,12 @@ from synth.ops import Op, OpKind
 from synth.problem import Links, Objective, OpCost, Problem
 from synth.schedule import Schedule
 
+Expr: TypeAlias = cp_model.LinearExpr | int
+Literal: TypeAlias = cp_model.IntVar | cp_model.NotBooleanVariable
+
 LARGEST_EXACT = 2**52
-"""Longer horizons, in units of the common divisor of all ticks, are not modelled: CP-SAT states its bound as a
-float, exact only up to here."""
+"""Longer horizons, in units of the common divisor of all ticks, are not modelled: CP-SAT states its bound as
+a float, exact only up to here."""
 
 LARGEST_MEMORY = 2**60
 """Larger sums of bytes overflow the solver's linear constraints."""
@@ -66,7 +70,9 @@ def solve_whole_horizon(
     model = build_whole_horizon_model(problem, hint, least_ticks)
     solved = solve(model.cp, params, _Watch(model, on_found))
     found = _read(model, solved.solver.value) if solved.has_solution else None
-    proved = ceil(solved.lower_bound - 1e-6) * model.unit if solved.has_solution or not solved.is_proved else 0
+    proved = (
+        ceil(solved.lower_bound - 1e-6) * model.unit if solved.has_solution or not solved.is_proved else 0
+    )
     return ExactAnswer(
         found=found,
         lower_bound=max(least_ticks, proved),
@@ -87,7 +93,7 @@ class _Model:
     horizon: int
     value: cp_model.IntVar
     start: dict[Op, cp_model.IntVar] = field(default_factory=dict)
-    end: dict[Op, cp_model.IntVar | cp_model.LinearExpr] = field(default_factory=dict)
+    end: dict[Op, cp_model.LinearExpr] = field(default_factory=dict)
     divided: dict[Op, cp_model.IntVar] = field(default_factory=dict)
     order: dict[tuple[Op, Op], cp_model.IntVar] = field(default_factory=dict)
 
@@ -160,7 +166,7 @@ def _ops(model: _Model) -> None:
             _op(model, weight, model.units(costs.W.ticks) * choice)
 
 
-def _op(model: _Model, op: Op, length: cp_model.LinearExprT) -> None:
+def _op(model: _Model, op: Op, length: Expr) -> None:
     start = model.start[op] = model.cp.new_int_var(0, model.horizon, f"start {op}")
     if isinstance(length, int):
         model.end[op] = start + length
@@ -188,7 +194,9 @@ def no_overlap_on_rank(model: _Model) -> None:
                 intervals.append(model.cp.new_fixed_size_interval_var(start, length, str(op)))
             elif op.kind is OpKind.W:
                 length = model.units(_cost(model.problem, op).ticks)
-                intervals.append(model.cp.new_optional_fixed_size_interval_var(start, length, choice, str(op)))
+                intervals.append(
+                    model.cp.new_optional_fixed_size_interval_var(start, length, choice, str(op))
+                )
             else:
                 costs = model.problem.stages[op.stage]
                 undivided, halves = (model.units(costs.cost(k).ticks) for k in (OpKind.BW, OpKind.B))
@@ -281,7 +289,7 @@ def memory_limit(model: _Model) -> None:
             model.cp.add(live + sum(_left_before(model, ops, op)) <= room)
 
 
-def _left_before(model: _Model, ops: list[Op], op: Op) -> Iterator[cp_model.LinearExprT]:
+def _left_before(model: _Model, ops: list[Op], op: Op) -> Iterator[Expr]:
     """What every other op of the rank adds to or takes from the memory that an op finds."""
     for other in ops:
         if other == op:
@@ -296,7 +304,7 @@ def _left_before(model: _Model, ops: list[Op], op: Op) -> Iterator[cp_model.Line
                 yield net * (before if chosen is None else _both(model, before, chosen))
 
 
-def _forms(model: _Model, op: Op) -> list[tuple[OpKind, cp_model.LinearExprT | None]]:
+def _forms(model: _Model, op: Op) -> list[tuple[OpKind, Literal | None]]:
     """The kinds that an op may be of, each with its condition where there is one."""
     choice = model.choice(op)
     if op.kind is OpKind.B and choice is not None:
@@ -306,14 +314,14 @@ def _forms(model: _Model, op: Op) -> list[tuple[OpKind, cp_model.LinearExprT | N
     return [(op.kind, choice)]
 
 
-def _both(model: _Model, a: cp_model.IntVar, b: cp_model.LinearExprT) -> cp_model.IntVar:
+def _both(model: _Model, a: Literal, b: Literal) -> cp_model.IntVar:
     both = model.cp.new_bool_var("")
     model.cp.add_bool_and([a, b]).only_enforce_if(both)
     model.cp.add_bool_or([~a, ~b, both])
     return both
 
 
-def before_literal(model: _Model, first: Op, then: Op) -> cp_model.LinearExprT | bool:
+def before_literal(model: _Model, first: Op, then: Op) -> Literal | bool:
     """Whether an op comes before another of its rank: known from the chains, or a literal of the model."""
     if _precedes(model.problem, first, then):
         return True
@@ -344,7 +352,7 @@ def _place(problem: Problem, op: Op) -> int:
     )
 
 
-def _orders(model: _Model, first: Op, then: Op, conditions: list[cp_model.LinearExprT]) -> None:
+def _orders(model: _Model, first: Op, then: Op, conditions: list[Literal]) -> None:
     """One op after another, where the conditions hold; a W that does not run stands between ops."""
     model.cp.add(model.start[then] >= model.end[first]).only_enforce_if(*conditions)
 
@@ -371,11 +379,11 @@ def _hint(model: _Model, schedule: Schedule) -> None:
             streams.setdefault((kind, timed.op.stage), []).append((timed.start, timed.op.kind))
     model.cp.add_hint(model.value, model.units(schedule.value))
     begin = min(rank[0].start for rank in schedule.ranks)
-    for (kind, stage), timed in streams.items():
-        if kind is OpKind.W and Op(OpKind.B, stage, 0) in model.divided:
+    for (stream_kind, stage), begun in streams.items():
+        if stream_kind is OpKind.W and Op(OpKind.B, stage, 0) in model.divided:
             continue
-        for i, (start, form) in enumerate(sorted(timed)):
-            op = Op(kind, stage, i)
+        for i, (start, form) in enumerate(sorted(begun)):
+            op = Op(stream_kind, stage, i)
             model.cp.add_hint(model.start[op], model.units(start - begin))
             if op in model.divided:
                 model.cp.add_hint(model.divided[op], form is OpKind.B)

@@ -15,7 +15,7 @@ from synth.memory import feasible_placements
 from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
-from synth.search.driver import HEARTBEAT_S, Search
+from synth.search.driver import HEARTBEAT_S, Search, Solver
 
 MOST_WORKERS = 1024
 """More threads than any machine of today runs."""
@@ -85,13 +85,15 @@ def synthesize(
     workers: int = 2,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
+    solver: str = Solver.CPSAT,
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
-    Starts from the baselines, list schedules and building blocks, and improves the best of them by
-    annealing; a limit too short to build every baseline leaves out those not built yet. Ends early when the
-    bound is met or the rounds are over; with one worker and a limit that is not reached, the same seed
-    gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
+    Starts from the baselines, list schedules and building blocks, solves small problems as a whole, and
+    improves the best starts by annealing; with ``milp``, the counter formulation alone improves the baselines
+    and list schedules, where it is small enough. A limit too short to build every baseline leaves out those
+    not built yet. Ends early when the bound is met or the rounds are over; with one worker and a limit that is
+    not reached, the same seed gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
 
     Parameters
     ----------
@@ -105,6 +107,8 @@ def synthesize(
         Of all random choices, at least 0.
     on_progress
         Called at every better schedule and about every second.
+    solver
+        ``cpsat`` or ``milp``.
 
     Raises
     ------
@@ -117,6 +121,8 @@ def synthesize(
         raise InputError(f"workers is {workers}: give a count from 1 to {MOST_WORKERS}")
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
+    if solver not in list(Solver):
+        raise InputError(f"solver is {solver!r}: give one of {', '.join(Solver)}")
     check_size(problem)
     begun = time.monotonic()
     candidates = feasible_placements(problem)
@@ -124,7 +130,8 @@ def synthesize(
     searches: list[Search] = []
     report = _Reporter(begun, on_progress)
     for number, candidate in enumerate(candidates):
-        search = Search(candidate, begun + share * (number + 1), workers, seed, report)
+        deadline = begun + share * (number + 1)
+        search = Search(candidate, deadline, workers, seed, report, Solver(solver))
         search.run()
         searches.append(search)
         if search.interrupted:
@@ -155,12 +162,13 @@ def _result(searches: Sequence[Search], problem: Problem, effort: Effort) -> Res
     certificate = Certificate(
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
     )
+    name, package = ("highs", "highspy") if best.solver is Solver.MILP else ("cp-sat", "ortools")
     provenance = Provenance(
         method=best.incumbent.method,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=version("pipesynth"),
-        solver="cp-sat" if best.used_solver else "",
-        solver_version=version("ortools") if best.used_solver else "",
+        solver=name if best.used_solver else "",
+        solver_version=version(package) if best.used_solver else "",
         seed=effort.seed,
         workers=effort.workers,
         wall_seconds=effort.wall_seconds,
