@@ -11,10 +11,11 @@ from synth.cpsat import SolveParams
 from synth.errors import BackendError
 from synth.polling import call_and_watch
 
-_FEASIBLE, _INFEASIBLE, _STOPPED = (
+_FEASIBLE, _INFEASIBLE, _STOPPED, _NOWHERE = (
     {"kOptimal", "kObjectiveTarget", "kModelEmpty"},
     {"kInfeasible", "kUnboundedOrInfeasible"},
     {"kTimeLimit", "kInterrupt", "kHighsInterrupt", "kIterationLimit", "kSolutionLimit", "kUnknown"},
+    {"kSolveError", "kUnknown"},
 )
 
 
@@ -47,10 +48,13 @@ def solve_feasibility(model: pulp.LpProblem, params: SolveParams, *, relaxed: bo
     BackendError
         When the solver answers anything else.
     """
-    solver = _WatchedHighs(params, mip=not relaxed)
-    model.solve(solver)
-    # PuLP calls a model optimal whose time ran out, so HiGHS itself is asked.
-    status = model.solverModel.getModelStatus().name
+    if relaxed:
+        # Interior points need a tenth of the simplex method's time here, but now and then they get nowhere.
+        status = _status(model, _WatchedHighs(params, mip=False, solver="ipm", run_crossover="off"))
+        if status in _NOWHERE:
+            status = _status(model, _WatchedHighs(params, mip=False, solver="simplex"))
+    else:
+        status = _status(model, _WatchedHighs(params, mip=True))
     if status in _FEASIBLE:
         return Outcome.FEASIBLE
     if status in _INFEASIBLE:
@@ -60,14 +64,19 @@ def solve_feasibility(model: pulp.LpProblem, params: SolveParams, *, relaxed: bo
     raise BackendError(f"HiGHS ends with {status}")
 
 
+def _status(model: pulp.LpProblem, solver: _WatchedHighs) -> str:
+    """Solve; PuLP calls a model optimal whose time ran out, so HiGHS itself is asked."""
+    model.solve(solver)
+    name: str = model.solverModel.getModelStatus().name
+    return name
+
+
 class _WatchedHighs(pulp.HiGHS):  # type: ignore[misc]
     """HiGHS in a thread of its own, so that an interrupt reaches the caller and ends the search."""
 
-    def __init__(self, params: SolveParams, *, mip: bool) -> None:
-        # Interior points need a tenth of the simplex method's time here, and a vertex is of no use.
-        method = {} if mip else {"solver": "ipm", "run_crossover": "off"}
+    def __init__(self, params: SolveParams, *, mip: bool, **options: str) -> None:
         limits = {"timeLimit": max(0.01, params.time_limit_s), "threads": 1, "random_seed": params.seed}
-        super().__init__(mip=mip, msg=False, **limits, **method)
+        super().__init__(mip=mip, msg=False, **limits, **options)
         self._watch = params.on_wait
 
     def callSolver(self, lp: pulp.LpProblem) -> None:

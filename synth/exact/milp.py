@@ -166,8 +166,8 @@ class _Climb:
         if not fits(problem, peak_memory_bytes(problem, found.orders)):
             return  # bytes too large for a solver that compares to within a millionth
         value = found.schedule(problem).value
-        if self.found is None or value < self.value:
-            self.found, self.value = found, min(value, self.value)
+        if value < self.value:
+            self.found, self.value = found, value
             if self.slots.is_exact:
                 self.high = min(self.high, self._slots_of(value))
             self.on_progress(self.answer())

@@ -14,6 +14,7 @@ from math import ceil
 from typing import TypeAlias
 
 from ortools.sat.python import cp_model
+from ortools.sat.python.cp_model_helper import Literal
 
 from synth.cpsat import SolveParams, solve
 from synth.exact.answer import ExactAnswer, FoundOrders, Stream, orders_from_starts
@@ -23,7 +24,6 @@ from synth.problem import Links, Objective, OpCost, Problem
 from synth.schedule import Schedule
 
 Expr: TypeAlias = cp_model.LinearExpr | int
-Literal: TypeAlias = cp_model.IntVar | cp_model.NotBooleanVariable
 
 LARGEST_EXACT = 2**52
 """Longer horizons, in units of the common divisor of all ticks, are not modelled: CP-SAT states its bound as
@@ -127,7 +127,7 @@ def build_whole_horizon_model(problem: Problem, hint: Schedule | None = None, le
     most = (_serial_ticks(problem) if hint is None else hint.value) // unit
     cp = cp_model.CpModel()
     value = cp.new_int_var(min(most, -(-least_ticks // unit)), most, "value")
-    # Rank 0's span holds every backward; so each rank has begun by then, and ends within a span of its own.
+    # The span of stage 0's rank holds every backward: each rank has begun by then, and has a span of its own.
     horizon = most if problem.objective is Objective.MAKESPAN else 2 * most
     model = _Model(cp, problem, unit, horizon, value)
     _ops(model)
@@ -200,8 +200,8 @@ def no_overlap_on_rank(model: _Model) -> None:
             else:
                 costs = model.problem.stages[op.stage]
                 undivided, halves = (model.units(costs.cost(k).ticks) for k in (OpKind.BW, OpKind.B))
-                length = undivided + (halves - undivided) * choice
-                intervals.append(model.cp.new_interval_var(start, length, end, str(op)))
+                chosen = undivided + (halves - undivided) * choice
+                intervals.append(model.cp.new_interval_var(start, chosen, end, str(op)))
         model.cp.add_no_overlap(intervals)
 
 

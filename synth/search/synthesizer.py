@@ -92,8 +92,8 @@ def synthesize(
     Starts from the baselines, list schedules and building blocks, solves small problems as a whole, and
     improves the best starts by annealing; with ``milp``, the counter formulation alone improves the baselines
     and list schedules, where it is small enough. A limit too short to build every baseline leaves out those
-    not built yet. Ends early when the bound is met or the rounds are over; with one worker and a limit that is
-    not reached, the same seed gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
+    not built yet. Ends early when the bound is met or the rounds are over; with one worker and a limit that
+    is not reached, the same seed gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
 
     Parameters
     ----------
