@@ -371,7 +371,7 @@ def _minimise(model: _Model) -> None:
 
 
 def _hint(model: _Model, schedule: Schedule) -> None:
-    """Start the solver from a schedule, its streams put in microbatch order."""
+    """Start the solver from a schedule, its streams put in microbatch order, and the orders it implies."""
     streams: dict[Stream, list[tuple[int, OpKind]]] = {}
     for rank in schedule.ranks:
         for timed in rank:
@@ -379,14 +379,19 @@ def _hint(model: _Model, schedule: Schedule) -> None:
             streams.setdefault((kind, timed.op.stage), []).append((timed.start, timed.op.kind))
     model.cp.add_hint(model.value, model.units(schedule.value))
     begin = min(rank[0].start for rank in schedule.ranks)
+    starts: dict[Op, int] = {}
     for (stream_kind, stage), begun in streams.items():
         if stream_kind is OpKind.W and Op(OpKind.B, stage, 0) in model.divided:
             continue
         for i, (start, form) in enumerate(sorted(begun)):
             op = Op(stream_kind, stage, i)
-            model.cp.add_hint(model.start[op], model.units(start - begin))
+            starts[op] = model.units(start - begin)
+            model.cp.add_hint(model.start[op], starts[op])
             if op in model.divided:
                 model.cp.add_hint(model.divided[op], form is OpKind.B)
+    for (first, then), literal in model.order.items():
+        if first in starts and then in starts:
+            model.cp.add_hint(literal, starts[first] < starts[then])
 
 
 def _read(model: _Model, value: Callable[[cp_model.LinearExprT], int]) -> FoundOrders:
