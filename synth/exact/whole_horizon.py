@@ -57,7 +57,7 @@ def solve_whole_horizon(
     params
         Limits of the solver.
     hint
-        A valid schedule to start from: nothing worse is searched.
+        A valid schedule to start from: nothing worse is searched, and it is the first that is found.
     least_ticks
         A bound that is known already.
     on_found
@@ -65,8 +65,10 @@ def solve_whole_horizon(
 
     Returns
     -------
-    The best orders found, complete where they are proved optimal.
+    The best orders found, complete where they are proved optimal; none where the hint meets the known bound.
     """
+    if hint is not None and hint.value <= least_ticks:
+        return ExactAnswer(found=None, lower_bound=least_ticks, is_complete=True)
     model = build_whole_horizon_model(problem, hint, least_ticks)
     solved = solve(model.cp, params, _Watch(model, on_found))
     found = _read(model, solved.solver.value) if solved.has_solution else None
