@@ -84,3 +84,11 @@ class _WatchedHighs(pulp.HiGHS):  # type: ignore[misc]
         highs: highspy.Highs = lp.solverModel
         highs.HandleUserInterrupt = True
         call_and_watch(highs.run, self._watch, highs.cancelSolve)
+
+    def findSolutionValues(self, lp: pulp.LpProblem) -> tuple[int, int]:
+        """Take over the values; PuLP lacks some of HiGHS's answers, which are read elsewhere."""
+        try:
+            found: tuple[int, int] = super().findSolutionValues(lp)
+        except KeyError:
+            return pulp.LpStatusNotSolved, pulp.LpSolutionNoSolutionFound
+        return found
