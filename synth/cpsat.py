@@ -56,8 +56,21 @@ class Solved:
     lower_bound: float
 
 
-def solve(model: cp_model.CpModel, params: SolveParams) -> Solved:
+def solve(
+    model: cp_model.CpModel,
+    params: SolveParams,
+    on_solution: cp_model.CpSolverSolutionCallback | None = None,
+) -> Solved:
     """Solve a model in a thread of its own, so that an interrupt reaches the caller and ends the search.
+
+    Parameters
+    ----------
+    model
+        What to solve.
+    params
+        Limits of the solver.
+    on_solution
+        Called with every better solution, in the solver's thread.
 
     Raises
     ------
@@ -70,7 +83,7 @@ def solve(model: cp_model.CpModel, params: SolveParams) -> Solved:
     solver.parameters.num_workers = params.workers
     solver.parameters.random_seed = params.seed
     solver.parameters.catch_sigint_signal = False
-    status = call_and_watch(lambda: solver.solve(model), params.on_wait, solver.stop_search)
+    status = call_and_watch(lambda: solver.solve(model, on_solution), params.on_wait, solver.stop_search)
     if status == cp_model.MODEL_INVALID:
         raise BackendError(f"CP-SAT calls the model invalid: {model.validate()}")
     return Solved(

@@ -12,12 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from builders import EITHER, two_by_two
+from builders import DIVIDED, EITHER, two_by_two
 
 from synth import cli
 from synth.cli import loading
 from synth.document import read_problem, read_schedule, write_problem
 from synth.instances import instance_names
+from synth.problem import uniform_problem
 from synth.verify import verify_schedule
 
 FAST = ["--time-limit", "1", "--workers", "1"]
@@ -244,6 +245,15 @@ def test_published_profile_is_met_at_its_memory(run, arguments, most):
     assert round(answer.json["bubble_ratio"], 4) <= most
     limits, peaks = answer.json["memory_limit_bytes"], answer.json["peak_memory_bytes"]
     assert all(peak <= limit for peak, limit in zip(peaks, limits, strict=True))
+
+
+def test_synthesize_with_the_milp(run, folder):
+    problem = uniform_problem(4, 8, DIVIDED, transfer_ticks=1, memory_limit_bytes=6)
+    (folder / "problem.json").write_text(write_problem(problem))
+    words = ["synthesize", folder / "problem.json", "--solver", "milp", *TO_THE_END, "--json"]
+    answer = run(*words)
+    assert (answer.code, answer.json["value"], answer.json["status"]) == (0, 74, "optimal")
+    assert answer.json["provenance"]["solver"] == "highs"
 
 
 def test_compare_gives_the_published_bubbles(run):

@@ -20,6 +20,7 @@ LAYERS = (
     ("memory", "cpsat", "linear"),
     ("free_maps",),
     ("bounds",),
+    ("exact",),
     ("search", "report"),
     ("export",),
     ("cli",),
@@ -29,8 +30,15 @@ LAYERS = (
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 CORNERS = {
-    "highspy": ("synth/linear.py",),
-    "ortools": ("synth/cpsat.py", "synth/free_maps.py", "synth/bounds/one_rank.py", "synth/search/blocks.py"),
+    "highspy": ("synth/linear.py", "synth/exact/highs.py"),
+    "ortools": (
+        "synth/cpsat.py",
+        "synth/free_maps.py",
+        "synth/bounds/one_rank.py",
+        "synth/exact/whole_horizon.py",
+        "synth/search/blocks.py",
+    ),
+    "pulp": ("synth/exact/counters.py", "synth/exact/highs.py"),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/cli/"),

@@ -48,7 +48,8 @@ def solved(problem: Problem, **options) -> Result:
         == []
     )
     assert replay(schedule) == schedule
-    assert schedule_orders(schedule.problem, schedule.orders) == schedule
+    begins = [rank[0].start for rank in schedule.ranks]  # a rank's span may be shorter when it begins later
+    assert schedule_orders(schedule.problem, schedule.orders, release_ticks=begins) == schedule
     open_work = min(placed.work_ticks for placed in open_placements(problem))
     assert result.value == schedule.value >= result.lower_bound >= open_work
     assert result.metrics.value(problem.objective) == result.value
@@ -245,6 +246,7 @@ def test_other_errors_of_the_caller_are_its_own():
         ({"time_limit": float("inf")}, "time_limit is inf"),
         ({"workers": 0}, "workers is 0: give a count from 1 to"),
         ({"seed": -1}, "seed is -1: give an integer from 0"),
+        ({"solver": "gurobi"}, "solver is 'gurobi': give one of cpsat, milp"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -317,3 +319,57 @@ def test_alternatives_in_other_units():
 def test_auto_that_nothing_fits():
     with pytest.raises(InfeasibleError, match="the smallest limit that would do"):
         synthesize(auto(2, 2, 1), time_limit=SECONDS)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(problems(max_ranks=3, max_chunks=2, max_microbatches=4, max_ticks=3))
+def test_the_milp_keeps_every_promise(problem):
+    result = solved(problem, time_limit=1, solver="milp")
+    known = best_baseline(problem)
+    assert known is None or result.value <= known
+    assert result.provenance.solver in ("", "highs")
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_the_milp_proves_what_it_finds(objective):
+    problem = uniform_problem(4, 8, DIVIDED, transfer_ticks=1, memory_limit_bytes=6, objective=objective)
+    result = solved(problem, time_limit=60, solver="milp")
+    assert result.status is Status.OPTIMAL
+    assert result.value == solved(problem, time_limit=60).value
+    assert (result.provenance.solver, result.provenance.method) == ("highs", "counter MILP")
+    assert result.certificate.bound_from.startswith("counter MILP: HiGHS finds no schedule that takes less")
+
+
+def test_too_large_for_the_milp():
+    problem = load_instance("zb-1.5b-m24")
+    result = solved(problem, time_limit=3, solver="milp")
+    assert result.value <= best_baseline(problem)
+    assert "the counter MILP is too large for the time limit" in result.certificate.bound_from
+
+
+def test_small_problems_are_solved_as_a_whole():
+    problem = uniform_problem(3, 6, UNIT, chunks=2, kind=PlacementKind.V, memory_limit_bytes=6)
+    result = solved(problem, time_limit=100)
+    assert (result.value, result.status) == (50, Status.OPTIMAL)
+    assert result.provenance.method == "whole horizon"
+    assert result.certificate.bound_from.startswith("whole horizon: ")
+
+
+def test_an_interrupt_of_the_whole_horizon_keeps_what_it_found():
+    problem = uniform_problem(4, 8, DIVIDED, transfer_ticks=1, chunks=2, memory_limit_bytes=14)
+    steps = []
+
+    def interrupt(progress):
+        steps.append(progress.step)
+        if progress.step == "whole horizon":
+            raise KeyboardInterrupt
+
+    result = solved(problem, time_limit=60, on_progress=interrupt)
+    assert steps.count("whole horizon") == 1
+    known = best_baseline(problem)
+    assert known is None or result.value <= known
+
+
+UNIT = StageCosts(
+    F=OpCost(ticks=1, alloc_bytes=2), B=OpCost(ticks=1, free_bytes=1), W=OpCost(ticks=1, free_bytes=1)
+)

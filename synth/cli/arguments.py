@@ -15,6 +15,7 @@ from synth.cli.loading import AUTO_CHUNKS
 from synth.errors import InputError
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective
+from synth.search.driver import Solver
 from synth.search.synthesizer import LARGEST_SEED, MOST_WORKERS
 
 Name = TypeVar("Name", bound=StrEnum)
@@ -51,6 +52,7 @@ def pipesynth_parser() -> argparse.ArgumentParser:
     compare = command("compare", commands.run_compare)
     _problem_arguments(compare, open_chunks=True)
     _search_arguments(compare, time_limit=10.0)
+    compare.set_defaults(solver=Solver.CPSAT)
     _json_argument(compare)
     bound = command("bound", commands.run_bound)
     _problem_arguments(bound)
@@ -98,7 +100,9 @@ def _synthesize_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIGMA",
         help="prefer, within 1%% of the best value, what does best when every op's ticks vary by this share",
     )
-    parser.add_argument("--solver", choices=["cpsat"], default="cpsat", help="the solver behind the search")
+    solvers = [solver.value for solver in Solver]
+    text = "the solver behind the search (default %(default)s)"
+    parser.add_argument("--solver", choices=solvers, default=solvers[0], help=text)
     _json_argument(parser)
 
 

@@ -95,6 +95,7 @@ def _search(problems: Sequence[Problem], options: argparse.Namespace, robust: fl
         workers=options.workers,
         seed=options.seed,
         on_progress=_print_progress,
+        solver=options.solver,
     )
 
 

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from itertools import cycle, islice, product
 
@@ -20,6 +21,10 @@ from synth.bounds import Bound, best_bound, counter_bounds, one_rank_bounds
 from synth.building_block import unroll
 from synth.cpsat import SolveParams
 from synth.errors import BackendError, BaselineUndefinedError, NoScheduleFoundError
+from synth.exact.answer import ExactAnswer, FoundOrders
+from synth.exact.milp import MOST_COUNTERS, finest_slots, solve_counters
+from synth.exact.slots import Rounding, Slots
+from synth.exact.whole_horizon import is_supported, solve_whole_horizon
 from synth.graph import build_graph, divided_backwards, divided_in_orders
 from synth.memory import serial_orders, smallest_limits_bytes
 from synth.ops import RankOrders
@@ -49,6 +54,18 @@ PROOF_SHARE, BLOCK_SHARE = 0.15, 0.2
 
 PROOF_WORK_LIMIT = 60.0
 """Deterministic work per rank in proving a bound; a unit takes one to three seconds."""
+
+MOST_EXACT_OPS = 200
+"""Problems with more ops than this are not solved as a whole: CP-SAT proves nothing of them in a minute."""
+
+EXACT_SHARE, EXACT_WORK_LIMIT = 0.4, 30.0
+"""Share of the time limit, and deterministic work, that solving a problem as a whole may take."""
+
+MILP_SHARE = 0.9
+"""Share of the time left that the MILP may take: building its models is not watched."""
+
+COUNTERS_PER_SECOND = 1000
+"""Counters that a MILP may have for every second left, so that its models are built and solved in time."""
 
 LARGEST_BLOCK = 200
 """Problems with more ops than this per microbatch have no block searched: CP-SAT finds none in time."""
@@ -82,6 +99,15 @@ HOTS = (0.03, 0.1, 0.3, 0.01)
 
 COLD = 0.1
 """Last temperature, as a share of the first."""
+
+
+class Solver(StrEnum):
+    """What improves the constructed schedules (FORMATS.md, ``--solver``)."""
+
+    CPSAT = "cpsat"
+    """CP-SAT and annealing."""
+    MILP = "milp"
+    """The counter formulation through PuLP and HiGHS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +163,8 @@ class Search:
         Threads, and the seed of all random choices.
     report
         Told of every step: what it is, the best value so far, the bound.
+    solver
+        What improves the constructed schedules.
     """
 
     def __init__(
@@ -146,8 +174,10 @@ class Search:
         workers: int,
         seed: int,
         report: Callable[[str, int | None, int], None],
+        solver: Solver = Solver.CPSAT,
     ) -> None:
         self.problem = problem
+        self.solver = solver
         self.bound: Bound = best_bound(problem)
         self.interrupted = False
         self.used_solver = False
@@ -198,7 +228,10 @@ class Search:
         if deadline is not None:
             self._begun, self._deadline = time.monotonic(), deadline
         self._rival = rival
-        self._carry_out(self._construct, self._prove, self._offer_blocks, self._anneal)
+        if self.solver is Solver.MILP:
+            self._carry_out(self._construct, self._milp)
+        else:
+            self._carry_out(self._construct, self._prove, self._exact, self._offer_blocks, self._anneal)
 
     def _carry_out(self, *steps: Callable[[], None]) -> None:
         try:
@@ -218,11 +251,14 @@ class Search:
                 f"{list(smallest_limits_bytes(self.problem))} would do"
             )
 
-    def _offer(self, orders: RankOrders, method: str) -> None:
-        """Take orders that fit as a start, and as the incumbent where they are the best and verified."""
+    def _offer(self, orders: RankOrders, method: str, schedule: Schedule | None = None) -> None:
+        """Take orders that fit as a start, and as the incumbent where they are the best and verified.
+
+        Their times are the earliest, unless a schedule of them is given.
+        """
         if not fits(self.problem, peak_memory_bytes(self.problem, orders)):
             return
-        schedule = schedule_orders(self.problem, orders)
+        schedule = schedule or schedule_orders(self.problem, orders)
         value = schedule.value
         self._starts.append(_Start(orders, value, method))
         if self._best is None or value < self._best.value:
@@ -294,8 +330,75 @@ class Search:
             self._go_on(step)
             params = self._solve_params(step, self._share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
             for bound in prove(self.problem, params):
-                self.bound = max(self.bound, bound, key=lambda bound: bound.ticks)
+                self._raise_bound(bound)
                 self._go_on(step)
+
+    def _exact(self) -> None:
+        """Solve a small problem as a whole, from the incumbent on."""
+        num_ops = self.problem.num_microbatches * sum(len(costs.offered) for costs in self.problem.stages)
+        if num_ops > MOST_EXACT_OPS or self._best is None or not is_supported(self.problem):
+            return
+        step = "whole horizon"
+        self._go_on(step)
+        params = self._solve_params(step, self._share_ends(EXACT_SHARE), EXACT_WORK_LIMIT)
+        found: list[FoundOrders] = []
+        self.used_solver = True
+        try:
+            answer = solve_whole_horizon(
+                self.problem,
+                params,
+                hint=self._best.schedule,
+                least_ticks=self.bound.ticks,
+                on_found=found.append,
+            )
+            argument = "CP-SAT proves it for all starts of all ops at once"
+            self._raise_bound(Bound(step, answer.lower_bound, argument))
+        finally:
+            for last in found[-1:]:
+                self._offer(last.orders, step, last.schedule(self.problem))
+
+    def _milp(self) -> None:
+        """Climb by counter models: on an exact grid where it is small enough, else on one either side."""
+        step = "counter MILP"
+        self._go_on(step)
+        for rounding in Rounding:
+            slots = self._slots(rounding)
+            if slots is None:
+                self.bound = replace(
+                    self.bound, argument=f"{self.bound.argument} (the {step} is too large for the time limit)"
+                )
+                return
+            size = (
+                f"slots of {slots.slot_ticks} ticks, {'exact' if slots.is_exact else f'rounded {rounding}'}"
+            )
+
+            def take(answer: ExactAnswer, size: str = size) -> None:
+                argument = f"HiGHS finds no schedule that takes less in {size}"
+                self._raise_bound(Bound(step, answer.lower_bound, argument))
+                if answer.found is not None:
+                    self._offer(answer.found.orders, step, answer.found.schedule(self.problem))
+
+            share = MILP_SHARE if slots.is_exact or rounding is Rounding.UP else MILP_SHARE / 2
+            params = self._solve_params(
+                step, time.monotonic() + share * self._seconds_left(), PROOF_WORK_LIMIT
+            )
+            self.used_solver = True
+            solve_counters(
+                slots, self.incumbent.value, params, least_ticks=self.bound.ticks, on_progress=take
+            )
+            self._go_on(step)
+            if slots.is_exact:
+                return
+
+    def _slots(self, rounding: Rounding) -> Slots | None:
+        """The finest grid for a MILP in the time that is left, None where there is none."""
+        if self._best is None:
+            return None
+        counters = min(MOST_COUNTERS, int(COUNTERS_PER_SECOND * self._seconds_left()))
+        return finest_slots(self.problem, self._best.value, rounding, max(1, counters))
+
+    def _raise_bound(self, bound: Bound) -> None:
+        self.bound = max(self.bound, bound, key=lambda bound: bound.ticks)
 
     def _solve_params(self, step: str, ends: float, work_limit: float) -> SolveParams:
         """Limits of a solver that may work until a moment of the clock."""

@@ -17,7 +17,7 @@ from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.search.contest import Report, search_all
-from synth.search.driver import HEARTBEAT_S, NEAR_BEST, Incumbent, Search
+from synth.search.driver import HEARTBEAT_S, NEAR_BEST, Incumbent, Search, Solver
 from synth.search.robust import Robustness, most_robust
 from synth.simulate import LARGEST_SIGMA
 
@@ -96,13 +96,15 @@ def synthesize(
     *,
     alternatives: Sequence[Problem] = (),
     robust: float | None = None,
+    solver: str = Solver.CPSAT,
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
-    Starts from the baselines, list schedules and building blocks, and improves the best of them by
-    annealing; a limit too short to build every baseline leaves out those not built yet. Ends early when the
-    bound is met or the rounds are over; with one worker and a limit that is not reached, the same seed
-    gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
+    Starts from the baselines, list schedules and building blocks, solves small problems as a whole, and
+    improves the best starts by annealing; with ``milp``, the counter formulation alone improves the baselines
+    and list schedules, where it is small enough. A limit too short to build every baseline leaves out those
+    not built yet. Ends early when the bound is met or the rounds are over; with one worker and a limit that
+    is not reached, the same seed gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
 
     Parameters
     ----------
@@ -123,6 +125,8 @@ def synthesize(
     robust
         Relative standard deviation of noise on op times: of the schedules found within 1 % of the best value,
         choose the one with the best 95th percentile under it. Comparing them comes after the time limit.
+    solver
+        ``cpsat`` or ``milp``.
 
     Raises
     ------
@@ -135,6 +139,8 @@ def synthesize(
         raise InputError(f"workers is {workers}: give a count from 1 to {MOST_WORKERS}")
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
+    if solver not in list(Solver):
+        raise InputError(f"solver is {solver!r}: give one of {', '.join(Solver)}")
     if robust is not None and not 0 <= robust <= LARGEST_SIGMA:
         raise InputError(f"robust is {robust}: give a number from 0 to {LARGEST_SIGMA}")
     statements = (problem, *alternatives)
@@ -150,7 +156,7 @@ def synthesize(
     )
 
     def make_search(candidate: Problem, report: Report) -> Search:
-        return Search(candidate, deadline, workers, seed, report)
+        return Search(candidate, deadline, workers, seed, report, Solver(solver))
 
     searches = search_all(candidates, make_search, deadline, _Reporter(begun, on_progress))
     return _result(searches, statements, robust, Effort(seed, workers, round(time.monotonic() - begun, 3)))
@@ -194,12 +200,13 @@ def _result(
     certificate = Certificate(
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
     )
+    name, package = ("highs", "highspy") if best.solver is Solver.MILP else ("cp-sat", "ortools")
     provenance = Provenance(
         method=incumbent.method,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=version("pipesynth"),
-        solver="cp-sat" if best.used_solver else "",
-        solver_version=version("ortools") if best.used_solver else "",
+        solver=name if best.used_solver else "",
+        solver_version=version(package) if best.used_solver else "",
         seed=effort.seed,
         workers=effort.workers,
         wall_seconds=effort.wall_seconds,
