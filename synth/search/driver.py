@@ -28,11 +28,21 @@ from synth.schedule import Schedule, fits, peak_memory_bytes
 from synth.search.annealer import Annealer
 from synth.search.blocks import find_block
 from synth.search.greedy import greedy_orders
+from synth.search.tuning import RuleSearch
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
-DELAYS = (1.0, 0.75, 0.9, 0.7, 0.8, 0.65, 0.85, 0.5)
-"""By how much list schedules let other ops make a coming backward late, the most useful first."""
+TUNING_SHARE = 0.1
+"""Share of the time limit that tuning the rules of list schedules may take."""
+
+MOST_TUNING_SAMPLES, OP_SAMPLES = 10_000, 20_000_000
+"""List schedules that a worker tries at most, and how many times the ops they have: two to four seconds."""
+
+TUNING_SLICE = 16
+"""List schedules between two looks at the clock."""
+
+MOST_TUNED = 3
+"""So many of the list schedules that a worker has tuned are starts."""
 
 BLOCK_RESOLUTIONS = (1, 2, 4)
 """Grid slots in the shortest op of a building block, coarse to fine: coarse blocks are found sooner."""
@@ -156,6 +166,7 @@ class Search:
         try:
             for orders, method in self._constructed():
                 self._offer(orders, method)
+            self._tune()
             self._prove()
             for orders, method in self._blocks():
                 self._offer(orders, method)
@@ -201,17 +212,52 @@ class Search:
         return self._deadline - time.monotonic()
 
     def _constructed(self) -> Iterator[tuple[RankOrders, str]]:
-        """Orders built from nothing, without a solver: baselines and a list schedule."""
+        """Orders built from nothing, without a solver: baselines and list schedules."""
         for name in reversed(tuple(BASELINES)):  # the best come last there; first here, few are verified
             with suppress(BaselineUndefinedError):
                 yield self._watched(name, partial(baseline_orders, name, self.problem), GRACE_S), name
-        for delay in DELAYS:
-            step = f"list schedule with delay {delay}"
-            yield self._watched(step, partial(greedy_orders, self.problem, delay=delay)), step
-        divided = _cheaper_way(self.problem)
-        if not np.array_equal(divided, divided_backwards(self.problem)):
-            step = "list schedule with the cheaper backwards"
+        for divided, step in self._backwards():
             yield self._watched(step, partial(greedy_orders, self.problem, divided)), step
+
+    def _backwards(self) -> list[tuple[NDArray[np.bool_], str]]:
+        """The ways to divide backwards that list schedules follow, and what these are called."""
+        ways = [(divided_backwards(self.problem), "list schedule")]
+        cheaper = _cheaper_way(self.problem)
+        if not np.array_equal(cheaper, ways[0][0]):
+            ways.append((cheaper, "list schedule with the cheaper backwards"))
+        return ways
+
+    def _tune(self) -> None:
+        """Offer the best list schedules that every worker finds by tuning their rules."""
+        step = "tuning the rules of list schedules"
+        self._go_on(step)
+        ends = self._share_ends(TUNING_SHARE)
+
+        def tune() -> list[_Start]:
+            with ThreadPoolExecutor(self._workers) as executor:
+                found = executor.map(partial(self._tune_once, ends=ends), range(self._workers))
+                return [start for starts in found for start in starts]
+
+        for start in call_and_watch(tune, partial(self._go_on, step), self._stop.set):
+            self._offer(start.orders, start.method)
+
+    def _tune_once(self, worker: int, ends: float) -> list[_Start]:
+        """One worker's share of tuning: the best list schedules of either way to divide backwards."""
+        found = []
+        ways = self._backwards()
+        begun = time.monotonic()
+        for number, (divided, name) in enumerate(ways, start=1):
+            graph = build_graph(self.problem, divided)
+            tuning = RuleSearch(graph, self._seed + worker)
+            samples = min(MOST_TUNING_SAMPLES, max(1, OP_SAMPLES // graph.num_ops)) // len(ways)
+            way_ends = begun + (ends - begun) * number / len(ways)
+            for _ in range(0, samples, TUNING_SLICE):
+                if self._stop.is_set() or time.monotonic() >= way_ends:
+                    break
+                tuning.run(TUNING_SLICE)
+            for value, ids in tuning.best[:MOST_TUNED]:
+                found.append(_Start(graph.ids_to_orders(ids), value, f"tuned {name}"))
+        return found
 
     def _prove(self) -> None:
         """Raise the bound by what a solver can prove in its share of the time."""
