@@ -3,7 +3,8 @@
 All ops stand in a topological order of the graph's edges and the ranks' orders. Every op knows its start and
 its tail, what the objective at least takes from its start on; so the longest path through two swapped ops
 is known before anything moves (Taillard, "Parallel taboo search techniques for the job shop scheduling
-problem", 1994), and only the swaps that are kept are carried through.
+problem", 1994), and only the swaps that are kept are carried through. That path's length, not the value, is
+what annealing goes by: so ranks that are not the worst improve as well.
 """
 
 from typing import NamedTuple
@@ -337,13 +338,16 @@ def anneal(ops, orders, scratch, random_state, is_rank_span, moves, hot, cold, b
         too_much = max(before + ops.alloc[second], between + ops.alloc[first]) > ops.room[rank]
         if too_much or ops.stream[first] == ops.stream[second]:
             continue
-        threshold = value - temperature * np.log(1.0 - random_unit(random_state))
-        if value_through(ops, orders, first, second) > threshold:
+        through = max(
+            orders.starts[first] + orders.tails[first], orders.starts[second] + orders.tails[second]
+        )
+        most = through - temperature * np.log(1.0 - random_unit(random_state))
+        if value_through(ops, orders, first, second) > most:
             continue
         if not swap(ops, orders, scratch, first, second, is_rank_span):
             continue
         new_value, new_tail = longest_rank(ops, orders)
-        if new_value > threshold:  # some rank's span begins earlier, which is seen only now
+        if new_value > max(value, most):  # some rank's span begins earlier, which is seen only now
             swap(ops, orders, scratch, second, first, is_rank_span)
             continue
         stale += 1

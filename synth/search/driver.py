@@ -65,13 +65,13 @@ LARGEST_BLOCK = 200
 MOST_ANNEALED = 8
 """The best so many starts are annealed in the first round."""
 
-FIRST_ROUND_MOVES, GROWTH = 40, 1.5
+FIRST_ROUND_MOVES, GROWTH = 150, 1.5
 """Annealing moves per op in the first round, and by how much every further round has more."""
 
-ROUNDS = 14
+ROUNDS = 16
 """Annealing rounds before the search is over however much time is left."""
 
-OP_MOVES_PER_SLICE = 20_000_000
+OP_MOVES_PER_SLICE = 50_000_000
 """Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
 
 GRACE_S = 0.25
@@ -83,8 +83,8 @@ HEARTBEAT_S = 1.0
 ANNEALED = ", annealed"
 """What annealing adds to the method's name."""
 
-HOTS = (0.03, 0.1, 0.3, 0.01)
-"""First temperatures of annealing in turn, as shares of the mean op's ticks: good starts need low ones."""
+HOTS = (0.1, 0.3, 0.03, 1.0)
+"""First temperatures of annealing in turn, as shares of the mean op's ticks: large problems need low ones."""
 
 COLD = 0.1
 """Last temperature, as a share of the first."""
