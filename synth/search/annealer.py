@@ -111,9 +111,8 @@ def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
     began = np.zeros(len(ids), dtype=np.int64)
     if graph.problem.objective is Objective.RANK_SPAN:
         began[:] = [starts[order[0]] for order in ids]
-    topological = np.argsort(
-        starts, kind="stable"
-    )  # every op takes at least a tick, so starts rise along edges
+    # Every op takes at least a tick, so starts rise along edges.
+    topological = np.argsort(starts, kind="stable")
     return Orders(
         flat=flat,
         spot=np.argsort(flat),

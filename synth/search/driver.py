@@ -255,6 +255,8 @@ class Search:
                 if self._stop.is_set() or time.monotonic() >= way_ends:
                     break
                 tuning.run(TUNING_SLICE)
+                if tuning.best and tuning.best[0][0] <= self.bound.ticks:
+                    break
             for value, ids in tuning.best[:MOST_TUNED]:
                 found.append(_Start(graph.ids_to_orders(ids), value, f"tuned {name}"))
         return found

@@ -88,7 +88,7 @@ def synthesize(
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
-    Starts from the baselines, list schedules and building blocks, and improves the best of them by
+    Starts from the baselines, tuned list schedules and building blocks, and improves the best of them by
     annealing; a limit too short to build every baseline leaves out those not built yet. Ends early when the
     bound is met or the rounds are over; with one worker and a limit that is not reached, the same seed
     gives the same schedule. An interrupt (Ctrl-C) ends it with the best so far.
