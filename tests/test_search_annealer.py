@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from builders import DIVIDED, UNDIVIDED, two_by_two
 from exhaustive import best_value
@@ -11,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems, random_orders
 
+from synth.compiled.annealing import first_tails
 from synth.graph import build_graph, divided_in_orders
 from synth.ops import RankOrders
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem
 from synth.schedule import fits, peak_memory_bytes
 from synth.search.annealer import Annealer
 from synth.search.greedy import greedy_orders
-from synth.timing import schedule_orders
+from synth.timing import earliest_starts, schedule_orders
 from synth.verify import verify_schedule
 
 
@@ -47,6 +49,29 @@ def test_any_problem_from_any_orders(problem, seed, slices):
     assert fits(problem, peak_memory_bytes(problem, orders))
     assert streams(orders) == streams(start)
     assert annealed(problem, start, seed=seed, slices=slices, moves=500) == (value, orders)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(problems(links=(Links.FREE,), max_microbatches=6), st.integers(0, 2**32), st.integers(1, 300))
+def test_starts_and_tails_stay_those_of_the_orders(problem, seed, moves):
+    start = random_orders(problem, random.Random(seed))
+    annealer, graph = annealer_of(problem, start, seed)
+    annealer.run(moves, 2.0, 0.5)
+    after = annealer.orders
+    ids = np.split(after.flat, after.rank_start[1:-1])
+    starts = earliest_starts(graph, ids)
+    assert after.starts.tolist() == starts.tolist()
+    assert after.topological[after.place].tolist() == list(range(graph.num_ops))
+    is_rank_span = problem.objective is Objective.RANK_SPAN
+    assert after.began.tolist() == [int(starts[order[0]]) * is_rank_span for order in ids]
+    net = graph.alloc_bytes - graph.free_bytes
+    assert after.level.tolist() == [n for order in ids for n in (np.cumsum(net[order]) - net[order]).tolist()]
+    tails = dict(enumerate(after.tails.tolist()))
+    value = schedule_orders(problem, graph.ids_to_orders(ids)).value
+    assert max(starts[op] + tail for op, tail in tails.items()) == value
+    after.tails[:] = 0
+    first_tails(annealer.ops, after)
+    assert after.tails.tolist() == list(tails.values())
 
 
 def streams(orders: RankOrders) -> dict[tuple, list[int]]:

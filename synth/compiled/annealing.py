@@ -1,7 +1,10 @@
-"""Simulated annealing over orders: swap two neighbours on a rank, time again what moves, keep or undo.
+"""Simulated annealing over orders: swap two neighbours on a rank where that is not too bad.
 
-All ops stand in a topological order of the graph's edges and the ranks' orders. A swap changes it only
-between the two ops' places, and new start times run down it until the change dies out.
+All ops stand in a topological order of the graph's edges and the ranks' orders. Every op knows its start and
+its tail, what the objective at least takes from its start on; so the longest path through two swapped ops
+is known before anything moves (Taillard, "Parallel taboo search techniques for the job shop scheduling
+problem", 1994), and only the swaps that are kept are carried through. That path's length, not the value, is
+what annealing goes by: so ranks that are not the worst improve as well.
 """
 
 from typing import NamedTuple
@@ -11,6 +14,9 @@ from numba import njit
 
 CRITICAL_SHARE = 0.8
 """Share of the moves that swap on a critical path; the rest swap anywhere."""
+
+MOST_STALE = 16
+"""So many swaps are kept before the critical path is looked for again."""
 
 
 class Ops(NamedTuple):
@@ -26,6 +32,7 @@ class Ops(NamedTuple):
     edge_lag: np.ndarray
     successor_start: np.ndarray
     successor: np.ndarray
+    successor_lag: np.ndarray
     room: np.ndarray
 
 
@@ -37,19 +44,18 @@ class Orders(NamedTuple):
     rank_start: np.ndarray  # where a rank begins in flat
     level: np.ndarray  # bytes live before the op at each spot
     starts: np.ndarray
+    tails: np.ndarray  # of each op: a start plus its tail is never more than the value
+    began: np.ndarray  # when the span of each rank begins: 0 unless each rank counts from its own first op
     topological: np.ndarray
     place: np.ndarray  # where an op stands in topological
 
 
 class Scratch(NamedTuple):
-    """Memory for one move and its undoing."""
+    """Memory for one move."""
 
     dirty: np.ndarray
     marked: np.ndarray
     moved: np.ndarray
-    old_order: np.ndarray
-    changed: np.ndarray
-    old_starts: np.ndarray
     swaps: np.ndarray
 
 
@@ -65,15 +71,13 @@ def random_unit(state):
 
 
 @njit(cache=True, nogil=True)
-def longest_rank(ops, orders, is_rank_span):
+def longest_rank(ops, orders):
     """The objective's value and the last op of the rank that has it."""
     worst = -1
     tail = -1
     for rank in range(len(orders.rank_start) - 1):
         last = orders.flat[orders.rank_start[rank + 1] - 1]
-        span = orders.starts[last] + ops.ticks[last]
-        if is_rank_span:
-            span -= orders.starts[orders.flat[orders.rank_start[rank]]]
+        span = orders.starts[last] + ops.ticks[last] - orders.began[rank]
         if span > worst:
             worst = span
             tail = last
@@ -81,21 +85,51 @@ def longest_rank(ops, orders, is_rank_span):
 
 
 @njit(cache=True, nogil=True)
-def earliest(ops, orders, op):
-    """The earliest start of an op whose predecessors are timed, and the op that holds it up (-1: none)."""
+def arrival(ops, orders, op):
+    """When all that an op waits for from its graph predecessors has arrived."""
     at = 0
-    holder = -1
-    spot = orders.spot[op]
-    if spot > orders.rank_start[ops.rank[op]]:
-        holder = orders.flat[spot - 1]
-        at = orders.starts[holder] + ops.ticks[holder]
     for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
         source = ops.edge_from[edge]
-        arrival = orders.starts[source] + ops.ticks[source] + ops.edge_lag[edge]
-        if arrival > at:
-            at = arrival
-            holder = source
-    return at, holder
+        at = max(at, orders.starts[source] + ops.ticks[source] + ops.edge_lag[edge])
+    return at
+
+
+@njit(cache=True, nogil=True)
+def rank_ready(ops, orders, spot, rank):
+    """When a rank is done with what stands before a spot."""
+    if spot == orders.rank_start[rank]:
+        return 0
+    before = orders.flat[spot - 1]
+    return orders.starts[before] + ops.ticks[before]
+
+
+@njit(cache=True, nogil=True)
+def awaited(ops, orders, op):
+    """The longest tail, with its lag, among the graph successors of an op; a large negative without any."""
+    longest = -(2**62)
+    for edge in range(ops.successor_start[op], ops.successor_start[op + 1]):
+        longest = max(longest, ops.successor_lag[edge] + orders.tails[ops.successor[edge]])
+    return longest
+
+
+@njit(cache=True, nogil=True)
+def rank_tail(ops, orders, spot, rank):
+    """The tail of what stands behind a spot of a rank; behind the last, what ends the rank's span."""
+    if spot + 1 == orders.rank_start[rank + 1]:
+        return -orders.began[rank]
+    return orders.tails[orders.flat[spot + 1]]
+
+
+@njit(cache=True, nogil=True)
+def value_through(ops, orders, first, second):
+    """The longest path through two neighbours on a rank once the second runs before the first."""
+    rank = ops.rank[first]
+    spot = orders.spot[first]
+    start = max(arrival(ops, orders, second), rank_ready(ops, orders, spot, rank))
+    end = start + ops.ticks[second]
+    first_start = max(arrival(ops, orders, first), end)
+    first_tail = ops.ticks[first] + max(awaited(ops, orders, first), rank_tail(ops, orders, spot + 1, rank))
+    return max(first_start + first_tail, end + max(first_tail, awaited(ops, orders, second)))
 
 
 @njit(cache=True, nogil=True)
@@ -104,12 +138,21 @@ def critical_swaps(ops, orders, tail, swaps):
     count = 0
     op = tail
     while op >= 0:
-        _, holder = earliest(ops, orders, op)
+        start = orders.starts[op]
         spot = orders.spot[op]
-        on_rank = holder >= 0 and spot > orders.rank_start[ops.rank[op]] and orders.flat[spot - 1] == holder
-        if on_rank and ops.stream[holder] != ops.stream[op]:
-            swaps[count] = op
-            count += 1
+        holder = -1
+        if spot > orders.rank_start[ops.rank[op]]:
+            before = orders.flat[spot - 1]
+            if orders.starts[before] + ops.ticks[before] == start:
+                holder = before
+                if ops.stream[before] != ops.stream[op]:
+                    swaps[count] = op
+                    count += 1
+        if holder < 0:
+            for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
+                source = ops.edge_from[edge]
+                if orders.starts[source] + ops.ticks[source] + ops.edge_lag[edge] == start:
+                    holder = source
         op = holder
     return count
 
@@ -148,7 +191,6 @@ def reorder(ops, orders, scratch, first, second):
         kept = low
         for at in range(low, high + 1):
             op = orders.topological[at]
-            scratch.old_order[at - low] = op
             if not scratch.marked[op]:
                 orders.topological[kept] = op
                 orders.place[op] = kept
@@ -163,66 +205,109 @@ def reorder(ops, orders, scratch, first, second):
 
 
 @njit(cache=True, nogil=True)
-def swap(orders, first, second):
+def exchange(ops, orders, first, second):
     """Let the second of two neighbours on a rank run before the first."""
     spot = orders.spot[first]
     orders.flat[spot], orders.flat[spot + 1] = second, first
     orders.spot[second], orders.spot[first] = spot, spot + 1
+    orders.level[spot + 1] = orders.level[spot] + ops.alloc[second] - ops.free[second]
 
 
 @njit(cache=True, nogil=True)
-def retime(ops, orders, scratch, at, first, second):
-    """Time the swapped pair and what follows from it, from a place in the topological order on.
-
-    Returns how many starts changed; ``changed`` and ``old_starts`` hold them.
-    """
+def move_starts(ops, orders, dirty, first, second):
+    """Time the swapped pair, the second now before the first, and what follows from it."""
+    dirty[first] = True
+    dirty[second] = True
     waiting = 2
-    scratch.dirty[first] = True
-    scratch.dirty[second] = True
     following = orders.spot[first] + 1
     if following < orders.rank_start[ops.rank[first] + 1]:
-        scratch.dirty[orders.flat[following]] = True
+        dirty[orders.flat[following]] = True
         waiting += 1
-    count = 0
+    at = orders.place[second]
     while waiting > 0:
         op = orders.topological[at]
         at += 1
-        if not scratch.dirty[op]:
+        if not dirty[op]:
             continue
-        scratch.dirty[op] = False
+        dirty[op] = False
         waiting -= 1
-        start, _ = earliest(ops, orders, op)
+        rank = ops.rank[op]
+        spot = orders.spot[op]
+        start = max(arrival(ops, orders, op), rank_ready(ops, orders, spot, rank))
         if start == orders.starts[op]:
             continue
-        scratch.changed[count] = op
-        scratch.old_starts[count] = orders.starts[op]
-        count += 1
         orders.starts[op] = start
-        following = orders.spot[op] + 1
-        if following < orders.rank_start[ops.rank[op] + 1] and not scratch.dirty[orders.flat[following]]:
-            scratch.dirty[orders.flat[following]] = True
+        if spot + 1 < orders.rank_start[rank + 1] and not dirty[orders.flat[spot + 1]]:
+            dirty[orders.flat[spot + 1]] = True
             waiting += 1
         for edge in range(ops.successor_start[op], ops.successor_start[op + 1]):
             target = ops.successor[edge]
-            if not scratch.dirty[target]:
-                scratch.dirty[target] = True
+            if not dirty[target]:
+                dirty[target] = True
                 waiting += 1
-    return count
 
 
 @njit(cache=True, nogil=True)
-def undo(orders, scratch, first, second, low, count):
-    """Take back a swap, its times and its topological order."""
-    swap(orders, second, first)
-    for k in range(count):
-        orders.starts[scratch.changed[k]] = scratch.old_starts[k]
-    at = low
-    while scratch.old_order[at - low] != second:
-        at += 1
-    for restored in range(low, at + 1):
-        op = scratch.old_order[restored - low]
-        orders.topological[restored] = op
-        orders.place[op] = restored
+def move_tails(ops, orders, dirty, first, second, is_rank_span):
+    """The same for tails, against the order, and from the end of every rank whose span begins anew."""
+    dirty[first] = True
+    dirty[second] = True
+    waiting = 2
+    at = orders.place[first]
+    if orders.spot[second] > orders.rank_start[ops.rank[second]]:
+        dirty[orders.flat[orders.spot[second] - 1]] = True
+        waiting += 1
+    if is_rank_span:
+        for rank in range(len(orders.rank_start) - 1):
+            began = orders.starts[orders.flat[orders.rank_start[rank]]]
+            if began != orders.began[rank]:
+                orders.began[rank] = began
+                last = orders.flat[orders.rank_start[rank + 1] - 1]
+                at = max(at, orders.place[last])
+                if not dirty[last]:
+                    dirty[last] = True
+                    waiting += 1
+    while waiting > 0:
+        op = orders.topological[at]
+        at -= 1
+        if not dirty[op]:
+            continue
+        dirty[op] = False
+        waiting -= 1
+        rank = ops.rank[op]
+        spot = orders.spot[op]
+        tail = ops.ticks[op] + max(awaited(ops, orders, op), rank_tail(ops, orders, spot, rank))
+        if tail == orders.tails[op]:
+            continue
+        orders.tails[op] = tail
+        if spot > orders.rank_start[rank] and not dirty[orders.flat[spot - 1]]:
+            dirty[orders.flat[spot - 1]] = True
+            waiting += 1
+        for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
+            source = ops.edge_from[edge]
+            if not dirty[source]:
+                dirty[source] = True
+                waiting += 1
+
+
+@njit(cache=True, nogil=True)
+def first_tails(ops, orders):
+    """Work out all tails from nothing."""
+    for at in range(len(orders.flat) - 1, -1, -1):
+        op = orders.topological[at]
+        behind = rank_tail(ops, orders, orders.spot[op], ops.rank[op])
+        orders.tails[op] = ops.ticks[op] + max(awaited(ops, orders, op), behind)
+
+
+@njit(cache=True, nogil=True)
+def swap(ops, orders, scratch, first, second, is_rank_span):
+    """Let the second of two neighbours run before the first; False, and nothing done, where it cannot."""
+    if not reorder(ops, orders, scratch, first, second):
+        return False
+    exchange(ops, orders, first, second)
+    move_starts(ops, orders, scratch.dirty, first, second)
+    move_tails(ops, orders, scratch.dirty, first, second, is_rank_span)
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -232,8 +317,9 @@ def anneal(ops, orders, scratch, random_state, is_rank_span, moves, hot, cold, b
     Returns the best value; ``best_flat`` holds the orders that reached it, if any did better than before.
     """
     n = len(orders.flat)
-    value, tail = longest_rank(ops, orders, is_rank_span)
+    value, tail = longest_rank(ops, orders)
     num_swaps = critical_swaps(ops, orders, tail, scratch.swaps)
+    stale = 0
     temperature = hot
     cooling = (cold / hot) ** (1.0 / moves)
     for _ in range(moves):
@@ -252,20 +338,24 @@ def anneal(ops, orders, scratch, random_state, is_rank_span, moves, hot, cold, b
         too_much = max(before + ops.alloc[second], between + ops.alloc[first]) > ops.room[rank]
         if too_much or ops.stream[first] == ops.stream[second]:
             continue
-        low = orders.place[first]
-        if not reorder(ops, orders, scratch, first, second):
+        through = max(
+            orders.starts[first] + orders.tails[first], orders.starts[second] + orders.tails[second]
+        )
+        most = through - temperature * np.log(1.0 - random_unit(random_state))
+        if value_through(ops, orders, first, second) > most:
             continue
-        swap(orders, first, second)
-        count = retime(ops, orders, scratch, low, first, second)
-        new_value, new_tail = longest_rank(ops, orders, is_rank_span)
-        if new_value > value and random_unit(random_state) >= np.exp((value - new_value) / temperature):
-            undo(orders, scratch, first, second, low, count)
+        if not swap(ops, orders, scratch, first, second, is_rank_span):
             continue
-        orders.level[spot] = between
+        new_value, new_tail = longest_rank(ops, orders)
+        if new_value > max(value, most):  # some rank's span begins earlier, which is seen only now
+            swap(ops, orders, scratch, second, first, is_rank_span)
+            continue
+        stale += 1
+        if new_value != value or new_tail != tail or stale == MOST_STALE:
+            num_swaps = critical_swaps(ops, orders, new_tail, scratch.swaps)
+            stale = 0
         value = new_value
-        if count > 0 or new_tail != tail:
-            tail = new_tail
-            num_swaps = critical_swaps(ops, orders, tail, scratch.swaps)
+        tail = new_tail
         if value < best_value:
             best_value = value
             best_flat[:] = orders.flat

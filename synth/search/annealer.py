@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from synth.compiled.annealing import Ops, Orders, Scratch, anneal, longest_rank
+from synth.compiled.annealing import Ops, Orders, Scratch, anneal, first_tails, longest_rank
 from synth.compiled.longest_path import group_by_source
 from synth.graph import Ints, OpGraph
 from synth.problem import LARGEST_SUM, Links, Objective
@@ -28,21 +28,29 @@ class Annealer:
         Per-rank op numbers to start from, within the memory limits.
     seed
         Of the random moves; the same seed and slices give the same orders.
+
+    Attributes
+    ----------
+    ops, orders
+        The compiled graph, and the orders where the annealing stands.
+    best_value
+        The value of the best orders so far, ticks.
     """
 
     def __init__(self, graph: OpGraph, ids: list[Ints], seed: int) -> None:
         self._is_rank_span = graph.problem.objective is Objective.RANK_SPAN
-        self._ops = _compiled_ops(graph)
-        self._orders = _compiled_orders(graph, ids)
+        self.ops = _compiled_ops(graph)
+        self.orders = _compiled_orders(graph, ids)
+        first_tails(self.ops, self.orders)
         self._scratch = _scratch(graph.num_ops)
         self._random = np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1)
-        self._best = self._orders.flat.copy()
-        self.best_value = int(longest_rank(self._ops, self._orders, self._is_rank_span)[0])
+        self._best = self.orders.flat.copy()
+        self.best_value = int(longest_rank(self.ops, self.orders)[0])
 
     @property
     def best_ids(self) -> list[Ints]:
         """The best per-rank op numbers so far."""
-        return list(np.split(self._best, self._orders.rank_start[1:-1]))
+        return list(np.split(self._best, self.orders.rank_start[1:-1]))
 
     def run(self, moves: int, hot_ticks: float, cold_ticks: float) -> None:
         """Try so many swaps while the temperature falls geometrically.
@@ -56,8 +64,8 @@ class Annealer:
         """
         self.best_value = int(
             anneal(
-                self._ops,
-                self._orders,
+                self.ops,
+                self.orders,
                 self._scratch,
                 self._random,
                 self._is_rank_span,
@@ -74,7 +82,9 @@ def _compiled_ops(graph: OpGraph) -> Ops:
     problem = graph.problem
     limits, static = problem.memory_limit_bytes, problem.static_bytes_by_rank
     room = [LARGEST_SUM] * problem.num_ranks if limits is None else np.subtract(limits, static).tolist()
-    successor_start, successor, _ = group_by_source(graph.edge_start, graph.edge_from, graph.edge_lag)
+    successor_start, successor, successor_lag = group_by_source(
+        graph.edge_start, graph.edge_from, graph.edge_lag
+    )
     return Ops(
         rank=graph.rank,
         ticks=graph.ticks,
@@ -86,6 +96,7 @@ def _compiled_ops(graph: OpGraph) -> Ops:
         edge_lag=graph.edge_lag,
         successor_start=successor_start,
         successor=successor,
+        successor_lag=successor_lag,
         room=np.array(room, dtype=np.int64),
     )
 
@@ -97,15 +108,19 @@ def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
     net = graph.alloc_bytes - graph.free_bytes
     free_links = replace(graph, problem=replace(graph.problem, links=Links.FREE))
     starts = earliest_starts(free_links, ids)
-    topological = np.argsort(
-        starts, kind="stable"
-    )  # every op takes at least a tick, so starts rise along edges
+    began = np.zeros(len(ids), dtype=np.int64)
+    if graph.problem.objective is Objective.RANK_SPAN:
+        began[:] = [starts[order[0]] for order in ids]
+    # Every op takes at least a tick, so starts rise along edges.
+    topological = np.argsort(starts, kind="stable")
     return Orders(
         flat=flat,
         spot=np.argsort(flat),
         rank_start=rank_start,
         level=np.concatenate([np.cumsum(net[order]) - net[order] for order in ids]),
         starts=starts,
+        tails=np.zeros(graph.num_ops, dtype=np.int64),
+        began=began,
         topological=topological,
         place=np.argsort(topological),
     )
@@ -113,5 +128,5 @@ def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
 
 def _scratch(num_ops: int) -> Scratch:
     flags = [np.zeros(num_ops, dtype=np.bool_) for _ in range(2)]
-    numbers = [np.empty(num_ops, dtype=np.int64) for _ in range(5)]
+    numbers = [np.empty(num_ops, dtype=np.int64) for _ in range(2)]
     return Scratch(*flags, *numbers)

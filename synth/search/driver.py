@@ -34,11 +34,21 @@ from synth.schedule import Schedule, fits, peak_memory_bytes
 from synth.search.annealer import Annealer
 from synth.search.blocks import find_block
 from synth.search.greedy import greedy_orders
+from synth.search.tuning import RuleSearch
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
-DELAYS = (1.0, 0.75, 0.9, 0.7, 0.8, 0.65, 0.85, 0.5)
-"""By how much list schedules let other ops make a coming backward late, the most useful first."""
+TUNING_SHARE = 0.1
+"""Share of the time limit that tuning the rules of list schedules may take."""
+
+MOST_TUNING_SAMPLES, OP_SAMPLES = 10_000, 20_000_000
+"""List schedules that a worker tries at most, and how many times the ops they have: two to four seconds."""
+
+TUNING_SLICE = 16
+"""List schedules between two looks at the clock."""
+
+MOST_TUNED = 3
+"""So many of the list schedules that a worker has tuned are starts."""
 
 BLOCK_RESOLUTIONS = (1, 2, 4)
 """Grid slots in the shortest op of a building block, coarse to fine: coarse blocks are found sooner."""
@@ -73,13 +83,13 @@ LARGEST_BLOCK = 200
 MOST_ANNEALED = 8
 """The best so many starts are annealed in the first round."""
 
-FIRST_ROUND_MOVES, GROWTH = 40, 1.5
+FIRST_ROUND_MOVES, GROWTH = 150, 1.5
 """Annealing moves per op in the first round, and by how much every further round has more."""
 
-ROUNDS = 14
+ROUNDS = 16
 """Annealing rounds before the search is over however much time is left."""
 
-OP_MOVES_PER_SLICE = 20_000_000
+OP_MOVES_PER_SLICE = 50_000_000
 """Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
 
 NEAR_BEST, MOST_NEAR = 0.01, 8
@@ -94,8 +104,8 @@ HEARTBEAT_S = 1.0
 ANNEALED = ", annealed"
 """What annealing adds to the method's name."""
 
-HOTS = (0.03, 0.1, 0.3, 0.01)
-"""First temperatures of annealing in turn, as shares of the mean op's ticks: good starts need low ones."""
+HOTS = (0.1, 0.3, 0.03, 1.0)
+"""First temperatures of annealing in turn, as shares of the mean op's ticks: large problems need low ones."""
 
 COLD = 0.1
 """Last temperature, as a share of the first."""
@@ -229,9 +239,11 @@ class Search:
             self._begun, self._deadline = time.monotonic(), deadline
         self._rival = rival
         if self.solver is Solver.MILP:
-            self._carry_out(self._construct, self._milp)
+            self._carry_out(self._construct, self._tune, self._milp)
         else:
-            self._carry_out(self._construct, self._prove, self._exact, self._offer_blocks, self._anneal)
+            self._carry_out(
+                self._construct, self._tune, self._prove, self._exact, self._offer_blocks, self._anneal
+            )
 
     def _carry_out(self, *steps: Callable[[], None]) -> None:
         try:
@@ -302,15 +314,9 @@ class Search:
             for name in reversed(tuple(BASELINES))
         ]
         ways += [
-            _Construction(
-                f"list schedule with delay {delay}", partial(greedy_orders, self.problem, delay=delay)
-            )
-            for delay in DELAYS
+            _Construction(step, partial(greedy_orders, self.problem, divided))
+            for divided, step in self._backwards()
         ]
-        divided = _cheaper_way(self.problem)
-        if not np.array_equal(divided, divided_backwards(self.problem)):
-            step = "list schedule with the cheaper backwards"
-            ways.append(_Construction(step, partial(greedy_orders, self.problem, divided)))
         return deque(ways)
 
     def _construct(self) -> None:
@@ -320,6 +326,48 @@ class Search:
             with suppress(BaselineUndefinedError):
                 self._offer(self._watched(way.method, way.build, way.grace_s), way.method)
             self._to_build.popleft()
+
+    def _backwards(self) -> list[tuple[NDArray[np.bool_], str]]:
+        """The ways to divide backwards that list schedules follow, and what these are called."""
+        ways = [(divided_backwards(self.problem), "list schedule")]
+        cheaper = _cheaper_way(self.problem)
+        if not np.array_equal(cheaper, ways[0][0]):
+            ways.append((cheaper, "list schedule with the cheaper backwards"))
+        return ways
+
+    def _tune(self) -> None:
+        """Offer the best list schedules that every worker finds by tuning their rules."""
+        step = "tuning the rules of list schedules"
+        self._go_on(step)
+        ends = self._share_ends(TUNING_SHARE)
+
+        def tune() -> list[_Start]:
+            with ThreadPoolExecutor(self._workers) as executor:
+                found = executor.map(partial(self._tune_once, ends=ends), range(self._workers))
+                return [start for starts in found for start in starts]
+
+        for start in call_and_watch(tune, partial(self._go_on, step), self._stop.set):
+            self._offer(start.orders, start.method)
+
+    def _tune_once(self, worker: int, ends: float) -> list[_Start]:
+        """One worker's share of tuning: the best list schedules of either way to divide backwards."""
+        found = []
+        ways = self._backwards()
+        begun = time.monotonic()
+        for number, (divided, name) in enumerate(ways, start=1):
+            graph = build_graph(self.problem, divided)
+            tuning = RuleSearch(graph, self._seed + worker)
+            samples = min(MOST_TUNING_SAMPLES, max(1, OP_SAMPLES // graph.num_ops)) // len(ways)
+            way_ends = begun + (ends - begun) * number / len(ways)
+            for _ in range(0, samples, TUNING_SLICE):
+                if self._stop.is_set() or time.monotonic() >= way_ends:
+                    break
+                tuning.run(TUNING_SLICE)
+                if tuning.best and tuning.best[0][0] <= self.bound.ticks:
+                    break
+            for value, ids in tuning.best[:MOST_TUNED]:
+                found.append(_Start(graph.ids_to_orders(ids), value, f"tuned {name}"))
+        return found
 
     def _prove(self) -> None:
         """Raise the bound by what a solver can prove in its share of the time."""

@@ -100,7 +100,7 @@ def synthesize(
 ) -> Result:
     """Find the best schedule within a time limit, never worse than any baseline that fits the memory.
 
-    Starts from the baselines, list schedules and building blocks, solves small problems as a whole, and
+    Starts from the baselines, tuned list schedules and building blocks, solves small problems as a whole, and
     improves the best starts by annealing; with ``milp``, the counter formulation alone improves the baselines
     and list schedules, where it is small enough. A limit too short to build every baseline leaves out those
     not built yet. Ends early when the bound is met or the rounds are over; with one worker and a limit that
