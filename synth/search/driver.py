@@ -74,6 +74,9 @@ EXACT_SHARE, EXACT_WORK_LIMIT = 0.4, 30.0
 MILP_SHARE = 0.9
 """Share of the time left that the MILP may take: building its models is not watched."""
 
+COUNT_SHARE, FEW_COUNTERS = 0.6, 8000
+"""Share of the time left that the MILP may take beside other ways, on a grid that is exact with so few."""
+
 COUNTERS_PER_SECOND = 1000
 """Counters that a MILP may have for every second left, so that its models are built and solved in time."""
 
@@ -100,6 +103,9 @@ GRACE_S = 0.25
 
 HEARTBEAT_S = 1.0
 """Seconds between two reports when nothing better is found."""
+
+MILP = "counter MILP"
+"""The name of the counter formulation's bounds and schedules."""
 
 ANNEALED = ", annealed"
 """What annealing adds to the method's name."""
@@ -242,7 +248,13 @@ class Search:
             self._carry_out(self._construct, self._tune, self._milp)
         else:
             self._carry_out(
-                self._construct, self._tune, self._prove, self._exact, self._offer_blocks, self._anneal
+                self._construct,
+                self._tune,
+                self._prove,
+                self._exact,
+                self._count,
+                self._offer_blocks,
+                self._anneal,
             )
 
     def _carry_out(self, *steps: Callable[[], None]) -> None:
@@ -405,44 +417,47 @@ class Search:
             for last in found[-1:]:
                 self._offer(last.orders, step, last.schedule(self.problem))
 
+    def _count(self) -> None:
+        """Climb by counter models where all ticks are multiples of a unit that is coarse enough."""
+        slots = self._slots(Rounding.DOWN, FEW_COUNTERS)
+        if slots is not None and slots.is_exact:
+            self._climb(slots, "exact", COUNT_SHARE)
+
     def _milp(self) -> None:
         """Climb by counter models: on an exact grid where it is small enough, else on one either side."""
-        step = "counter MILP"
-        self._go_on(step)
         for rounding in Rounding:
-            slots = self._slots(rounding)
+            slots = self._slots(rounding, MOST_COUNTERS)
             if slots is None:
                 self.bound = replace(
-                    self.bound, argument=f"{self.bound.argument} (the {step} is too large for the time limit)"
+                    self.bound, argument=f"{self.bound.argument} (the {MILP} is too large for the time limit)"
                 )
                 return
-            size = (
-                f"slots of {slots.slot_ticks} ticks, {'exact' if slots.is_exact else f'rounded {rounding}'}"
-            )
-
-            def take(answer: ExactAnswer, size: str = size) -> None:
-                argument = f"HiGHS finds no schedule that takes less in {size}"
-                self._raise_bound(Bound(step, answer.lower_bound, argument))
-                if answer.found is not None:
-                    self._offer(answer.found.orders, step, answer.found.schedule(self.problem))
-
-            share = MILP_SHARE if slots.is_exact or rounding is Rounding.UP else MILP_SHARE / 2
-            params = self._solve_params(
-                step, time.monotonic() + share * self._seconds_left(), PROOF_WORK_LIMIT
-            )
-            self.used_solver = True
-            solve_counters(
-                slots, self.incumbent.value, params, least_ticks=self.bound.ticks, on_progress=take
-            )
-            self._go_on(step)
             if slots.is_exact:
+                self._climb(slots, "exact", MILP_SHARE)
                 return
+            share = MILP_SHARE if rounding is Rounding.UP else MILP_SHARE / 2
+            self._climb(slots, f"rounded {rounding}", share)
 
-    def _slots(self, rounding: Rounding) -> Slots | None:
+    def _climb(self, slots: Slots, grid: str, share: float) -> None:
+        """Improve and bound by the counter models of one grid, in a share of the time left."""
+        self._go_on(MILP)
+
+        def take(answer: ExactAnswer) -> None:
+            argument = f"HiGHS finds no schedule that takes less in slots of {slots.slot_ticks} ticks, {grid}"
+            self._raise_bound(Bound(MILP, answer.lower_bound, argument))
+            if answer.found is not None:
+                self._offer(answer.found.orders, MILP, answer.found.schedule(self.problem))
+
+        params = self._solve_params(MILP, time.monotonic() + share * self._seconds_left(), PROOF_WORK_LIMIT)
+        self.used_solver = True
+        solve_counters(slots, self.incumbent.value, params, least_ticks=self.bound.ticks, on_progress=take)
+        self._go_on(MILP)
+
+    def _slots(self, rounding: Rounding, most: int) -> Slots | None:
         """The finest grid for a MILP in the time that is left, None where there is none."""
         if self._best is None:
             return None
-        counters = min(MOST_COUNTERS, int(COUNTERS_PER_SECOND * self._seconds_left()))
+        counters = min(most, int(COUNTERS_PER_SECOND * self._seconds_left()))
         return finest_slots(self.problem, self._best.value, rounding, max(1, counters))
 
     def _raise_bound(self, bound: Bound) -> None:

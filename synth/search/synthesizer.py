@@ -17,7 +17,7 @@ from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.search.contest import Report, search_all
-from synth.search.driver import HEARTBEAT_S, NEAR_BEST, Incumbent, Search, Solver
+from synth.search.driver import HEARTBEAT_S, MILP, NEAR_BEST, Incumbent, Search, Solver
 from synth.search.robust import Robustness, most_robust
 from synth.simulate import LARGEST_SIGMA
 
@@ -200,7 +200,8 @@ def _result(
     certificate = Certificate(
         objective=best.problem.objective, value=value, lower_bound=bound.ticks, bound_from=argument
     )
-    name, package = ("highs", "highspy") if best.solver is Solver.MILP else ("cp-sat", "ortools")
+    counted = best.solver is Solver.MILP or incumbent.method == MILP
+    name, package = ("highs", "highspy") if counted else ("cp-sat", "ortools")
     provenance = Provenance(
         method=incumbent.method,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
