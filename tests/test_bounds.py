@@ -157,6 +157,26 @@ def test_published_bound_at_one_times_the_memory(row):
     assert row["lower_bound_at_1p"] <= round(best, 4) <= row["ZB-1p"]
 
 
+@pytest.mark.parametrize("row", PUBLISHED["table5_bubble"]["rows"], ids=lambda row: row["id"])
+def test_published_heuristic_at_twice_the_memory_is_never_below_the_bound(row):
+    size, ranks, microbatches = row["id"].removeprefix("zb-").split("-")
+    problem = load_instance(f"zb-{size}-{microbatches}").with_memory_limit(4 * int(ranks[1:]))
+    assert 0 < 1 - problem.work_ticks / best_bound(problem).ticks <= row["ZB-2p"] + 0.00005
+
+
+def test_whole_forwards_by_hand():
+    """F takes 4 and B 2: from its first F to its first B, stage 2 takes 4, stage 1 at least 10, stage 0 16.
+
+    Stage 1 fills 8 of its 10 and idles 2, or runs 3 forwards in 12; then stage 0 takes 18, or 20 with 5.
+    """
+    stage = StageCosts(F=OpCost(ticks=4, alloc_bytes=1), B=OpCost(ticks=2), W=OpCost(ticks=1, free_bytes=1))
+    problem = uniform_problem(3, 8, stage, objective=Objective.RANK_SPAN)
+    assert named(problem, "whole forwards") == problem.work_ticks
+    assert named(problem.with_memory_limit(5), "whole forwards") == problem.work_ticks
+    assert named(problem.with_memory_limit(4), "whole forwards") == problem.work_ticks + 2
+    assert named(problem.with_memory_limit(3), "whole forwards") == problem.work_ticks + 4
+
+
 @pytest.mark.parametrize("name", ["zb-1.5b-m24", "zb-6.2b-m24"])
 def test_published_heuristic_is_optimal_at_one_times_the_memory(name):
     """DESIGN.md: one rank alone already needs as long as ZB-1p; its rows agree with ZB-H1."""

@@ -19,7 +19,12 @@ from synth.problem import Objective, Problem
 
 def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
     """All bounds in closed form that apply, the strongest first."""
-    bounds = [period_bound(problem), first_backward_bound(problem), there_and_back_bound(problem)]
+    bounds = [
+        period_bound(problem),
+        first_backward_bound(problem),
+        whole_forwards_bound(problem),
+        there_and_back_bound(problem),
+    ]
     if relaxable_ranks(problem):
         bounds.append(round_trips_bound(problem))
     if problem.objective is Objective.MAKESPAN:
@@ -143,6 +148,57 @@ def first_backward_bound(problem: Problem) -> Bound:
                 + (f"; it idles {idle} of the {round_trip} up to its first backward" if idle else ""),
             )
     return best
+
+
+def whole_forwards_bound(problem: Problem) -> Bound:
+    """All ranks with one stage at once: how long each idles before its first backward, in whole forwards.
+
+    From the start of its first forward to the start of its first backward such a rank runs a whole number of
+    forwards, at most as many as its memory holds, and idles the rest. That time is at least as long as the
+    same time one stage further down, and a forward, a gradient and two transfers more. If no rank may idle
+    longer than a given objective leaves over beside its work, the shortest such times follow stage by stage
+    from the last to the first: where the time that comes up is too far from a whole number of forwards, one
+    more forward runs and the gradient waits for it, on this rank and all before it. The least objective for
+    which this reaches stage 0 is a bound, for both objectives; for the makespan the wait for the first
+    microbatch adds to a rank's work.
+
+    At twice 1F1B's memory this is what the best schedules of all twelve published profiles idle, but one.
+    """
+    makespan = problem.objective is Objective.MAKESPAN
+    heads, work = forward_heads(problem), problem.work_ticks_by_rank
+    alone = {
+        held[0]: relax(problem, rank) for rank, held in enumerate(problem.stages_by_rank) if len(held) == 1
+    }
+    busy = {s: work[problem.stage_to_rank[s]] + (heads[s] if makespan else 0) for s in alone}
+
+    def is_open(objective: int) -> bool:
+        time = 0
+        for stage in reversed(range(problem.num_stages)):
+            time += problem.stages[stage].F.ticks
+            if stage + 1 < problem.num_stages:
+                time += gradient_ticks(problem, stage + 1)
+                time += problem.lag_ticks(stage, stage + 1) + problem.lag_ticks(stage + 1, stage)
+            if stage in alone:
+                one, idle = alone[stage], objective - busy[stage]
+                if time % one.forward_ticks > idle:
+                    time += one.forward_ticks - time % one.forward_ticks
+                if time - one.forwards_before_backward * one.forward_ticks > idle:
+                    return False
+        return True
+
+    low = max(busy.values(), default=0)
+    high = low + 1
+    while not is_open(high):
+        high += high - low
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_open(middle) else (middle + 1, high)
+    return Bound(
+        "whole forwards",
+        low,
+        "with less, some rank would idle too long beside whole forwards before its first backward, or hold "
+        "too many",
+    )
 
 
 def round_trips_bound(problem: Problem) -> Bound:
