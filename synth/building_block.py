@@ -7,7 +7,8 @@ follow by longest path, which is what the paper calls squeezing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from synth.errors import InputError, InvalidOrdersError
@@ -105,6 +106,38 @@ def unroll(block: BuildingBlock, problem: Problem) -> RankOrders:
         When the block names a stage that the problem lacks.
     """
     return tuple(tuple(placed.op for placed in rank) for rank in unroll_with_starts(block, problem))
+
+
+def unroll_in_turn(blocks: Sequence[BuildingBlock], problem: Problem) -> RankOrders:
+    """The orders when microbatches take turns in several blocks of one period: i follows block i mod K.
+
+    Microbatch ``j * K + k`` starts its ops ``j`` periods after the starts of block k. Where one block for
+    every microbatch does not fit the memory, K that differ may.
+
+    Parameters
+    ----------
+    blocks
+        At least one; their starts are on one time axis.
+    problem
+        Gives the microbatches and the placement.
+
+    Raises
+    ------
+    InvalidOrdersError
+        When a block names a stage that the problem lacks.
+    """
+    ranks: list[list[PlacedOp]] = [[] for _ in range(problem.num_ranks)]
+    for turn, block in enumerate(blocks):
+        turns = len(range(turn, problem.num_microbatches, len(blocks)))
+        for rank, placed in zip(
+            ranks, unroll_with_starts(block, replace(problem, num_microbatches=max(1, turns))), strict=True
+        ):
+            rank += (
+                PlacedOp(start, Op(op.kind, op.stage, op.microbatch * len(blocks) + turn))
+                for start, op in placed
+                if op.microbatch < turns
+            )
+    return tuple(tuple(placed.op for placed in sorted(rank, key=_sequence)) for rank in ranks)
 
 
 def unroll_with_starts(block: BuildingBlock, problem: Problem) -> tuple[tuple[PlacedOp, ...], ...]:

@@ -6,18 +6,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from synth.building_block import block_violations, unroll
+from synth.building_block import block_violations, unroll, unroll_in_turn
 from synth.memory import smallest_limits_bytes
 from synth.ops import OpKind
 from synth.placement import PlacementKind
 from synth.problem import Objective, OpCost, StageCosts, uniform_problem
 from synth.schedule import fits, measure, peak_memory_bytes
-from synth.search.blocks import SolveParams, find_block
+from synth.search.blocks import SolveParams, find_blocks
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
 UNIT = StageCosts(F=OpCost(ticks=1, alloc_bytes=1), B=OpCost(ticks=1), W=OpCost(ticks=1, free_bytes=1))
 PARAMS = SolveParams(time_limit_s=5, work_limit=2, workers=1, seed=0)
+
+
+def find_block(problem, grid_ticks, slack, params):
+    """One block for all microbatches, or None."""
+    blocks = find_blocks(problem, grid_ticks, slack, params)
+    assert len(blocks) <= 1
+    return blocks[0] if blocks else None
 
 
 def scaled(stage: StageCosts, factor: int) -> StageCosts:
@@ -65,14 +72,16 @@ def test_a_block_on_its_own_grid_is_a_schedule(stage, kind, chunks, limit, facto
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(problems(max_ranks=3, max_chunks=2), st.integers(1, 3), st.sampled_from([0.0, 0.1, 0.5]), st.data())
-def test_orders_of_any_block_run_and_fit(problem, grid_ticks, slack, data):
+def test_orders_of_any_blocks_run_and_fit(problem, grid_ticks, slack, data):
     """Off the grid too: rounding changes times, not what an order holds or whether it can run."""
     more = data.draw(st.integers(0, 12))
     problem = problem.with_memory_limit([least + more for least in smallest_limits_bytes(problem)])
     params = SolveParams(time_limit_s=2, work_limit=0.2, workers=1, seed=0)
-    block = find_block(problem, grid_ticks, slack, params)
-    if block is not None:
-        orders = unroll(block, problem)
+    copies = data.draw(st.integers(1, 3))
+    blocks = find_blocks(problem, grid_ticks, slack, params, copies)
+    assert len(blocks) in (0, copies)
+    if blocks:
+        orders = unroll_in_turn(blocks, problem)
         assert fits(problem, peak_memory_bytes(problem, orders))
         assert verify_schedule(schedule_orders(problem, orders)) == []
 
@@ -98,6 +107,18 @@ def test_more_memory_never_makes_a_block_impossible():
         problem = uniform_problem(4, 8, UNIT, chunks=2, kind=PlacementKind.V, memory_limit_bytes=limit)
         found[limit] = find_block(problem, 1, 0.0, PARAMS) is not None
     assert found == {2: False, 3: False, 4: True, 5: True}
+
+
+def test_two_in_turn_fit_where_one_does_not():
+    """F and B take two slots, W one, in a V of eight ranks and 8 chunk activations: one repeats every 12."""
+    stage = StageCosts(F=OpCost(ticks=2, alloc_bytes=1), B=OpCost(ticks=2), W=OpCost(ticks=1, free_bytes=1))
+    problem = uniform_problem(8, 24, stage, chunks=2, kind=PlacementKind.V, memory_limit_bytes=8)
+    params = SolveParams(time_limit_s=60, work_limit=20, workers=1, seed=0)
+    assert find_blocks(problem, 1, 0.1, params) == ()
+    blocks = find_blocks(problem, 1, 0.1, params, copies=2)
+    assert [block.period_ticks for block in blocks] == [22, 22]
+    schedule = schedule_orders(problem, unroll_in_turn(blocks, problem))
+    assert verify_schedule(schedule) == []
 
 
 def test_one_worker_and_one_seed_give_one_block():

@@ -125,7 +125,13 @@ RUNS = [
         for name, bubble in zip(ZB_ROWS, ZB_2P, strict=True)
     ),
     *(
-        Run(f"V {model}", f"k={k}", partial(v_shaped, ticks, lag, 8, 24, k, SPAN), 60.0, bubble)
+        Run(
+            f"V {model}",
+            f"k={k}",
+            partial(v_shaped, ticks, lag, 8, 24, k, SPAN),
+            120.0 if k == 8 else 60.0,
+            bubble,
+        )
         for model, (ticks, lag) in V_TIMES.items()
         for k, bubble in V_PUBLISHED[model].items()
     ),

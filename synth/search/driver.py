@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import Bound, best_bound, counter_bounds, one_rank_bounds
-from synth.building_block import unroll
+from synth.building_block import unroll_in_turn
 from synth.cpsat import SolveParams
 from synth.errors import BackendError, BaselineUndefinedError, NoScheduleFoundError
 from synth.exact.answer import ExactAnswer, FoundOrders
@@ -32,7 +32,7 @@ from synth.polling import call_and_watch
 from synth.problem import Problem
 from synth.schedule import Schedule, fits, peak_memory_bytes
 from synth.search.annealer import Annealer
-from synth.search.blocks import find_block
+from synth.search.blocks import find_blocks
 from synth.search.greedy import greedy_orders
 from synth.search.tuning import RuleSearch
 from synth.timing import schedule_orders
@@ -50,11 +50,13 @@ TUNING_SLICE = 16
 MOST_TUNED = 3
 """So many of the list schedules that a worker has tuned are starts."""
 
-BLOCK_RESOLUTIONS = (1, 2, 4)
-"""Grid slots in the shortest op of a building block, coarse to fine: coarse blocks are found sooner."""
-
-BLOCK_SLACKS = (0.0, 0.05, 0.15)
-"""How much longer than the busiest rank's work a building block's period may be."""
+BLOCKS = (
+    *((1, 1, slack) for slack in (0.0, 0.05, 0.15)),
+    (2, 1, 0.1),
+    *((1, resolution, slack) for resolution in (2, 4) for slack in (0.0, 0.05, 0.15)),
+)
+"""Building blocks to search: how many take turns, grid slots in the shortest op, and how much longer a period
+is than the busiest rank's work. Coarse ones are found sooner; two in turn fit where one does not."""
 
 BLOCK_WORK_LIMIT = 4.0
 """Deterministic work per building block; a unit takes one to three seconds."""
@@ -487,16 +489,18 @@ class Search:
             return
         ends = self._share_ends(BLOCK_SHARE)
         shortest = min(cost.ticks for costs in self.problem.stages for _, cost in costs.offered)
-        for resolution, slack in product(BLOCK_RESOLUTIONS, BLOCK_SLACKS):
+        for copies, resolution, slack in BLOCKS:
             step = f"building block with {slack:.0%} slack, {resolution} slots in the shortest op"
+            step = f"{copies} in turn: {step}" if copies > 1 else step
             self._go_on(step)
-            params = self._solve_params(step, ends, BLOCK_WORK_LIMIT)
+            params = self._solve_params(step, ends, BLOCK_WORK_LIMIT * copies)
             if params.time_limit_s <= 0:
                 return
             self.used_solver = True
-            block = find_block(self.problem, max(1, shortest // resolution), slack, params)
-            if block is not None:
-                yield unroll(block, self.problem), "building block"
+            blocks = find_blocks(self.problem, max(1, shortest // resolution), slack, params, copies)
+            if blocks:
+                name = "building block" if copies == 1 else f"{copies} building blocks in turn"
+                yield unroll_in_turn(blocks, self.problem), name
 
     def _anneal(self) -> None:
         """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
