@@ -22,9 +22,10 @@ def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
     bounds = [
         period_bound(problem),
         first_backward_bound(problem),
-        whole_forwards_bound(problem),
         there_and_back_bound(problem),
     ]
+    if any(len(held) == 1 for held in problem.stages_by_rank):
+        bounds.append(whole_forwards_bound(problem))
     if relaxable_ranks(problem):
         bounds.append(round_trips_bound(problem))
     if problem.objective is Objective.MAKESPAN:
@@ -186,7 +187,7 @@ def whole_forwards_bound(problem: Problem) -> Bound:
                     return False
         return True
 
-    low = max(busy.values(), default=0)
+    low = max(busy.values())
     high = low + 1
     while not is_open(high):
         high += high - low

@@ -106,7 +106,8 @@ def counter_bound(problem: Problem, ranks: Sequence[int], slots: int, params: So
                 room = problem.memory_limit_bytes[rank] - problem.static_bytes_by_rank[rank]
                 part.memory_limit(rank, room - window.left_bytes[rank])
     _work_and_idle(program, problem, ranks, windows, parts)
-    ticks = program.lower_bound(params.time_limit_s, params.on_wait)
+    proved = program.lower_bound(params.time_limit_s, params.on_wait)
+    ticks = max(proved, *(problem.work_ticks_by_rank[rank] for rank in ranks))  # the solver may have failed
     named = " and ".join(map(str, ranks)) if len(ranks) < 3 else ", ".join(map(str, ranks))
     return Bound(
         "counters",

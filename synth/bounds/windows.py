@@ -8,7 +8,7 @@ delays along the chains.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from synth.bounds.chains import (
@@ -83,26 +83,19 @@ def warm_up(problem: Problem, ranks: Sequence[int]) -> Window:
     """The window that begins with the schedule's first start."""
     kept = _kept_stages(problem, ranks)
     numbers = _numbers(problem, kept)
-    release = {(kept[0], OpKind.F): forward_heads(problem)[kept[0]]}
-    streams = []
-    for stage, kind in numbers:
-        cost = problem.stages[stage].cost(kind)
-        streams.append(
-            Stream(
-                rank=problem.stage_to_rank[stage],
-                stage=stage,
-                kind=kind,
-                ticks=cost.ticks,
-                alloc_bytes=cost.alloc_bytes,
-                free_bytes=cost.free_bytes,
-                release_ticks=release.get((stage, kind), 0),
-            )
+    head = forward_heads(problem)[kept[0]]
+    streams = tuple(
+        replace(
+            _stream(problem, stage, kind),
+            release_ticks=head if stage == kept[0] and kind is OpKind.F else 0,
         )
+        for stage, kind in numbers
+    )
     waits = []
     for before, after, lag in _chains(problem, kept, numbers):
         sources = tuple((numbers[op], streams[numbers[op]].ticks + lag) for op in before)
         waits.append(Wait(sources, tuple(numbers[op] for op in after)))
-    return Window(tuple(streams), tuple(waits), dict.fromkeys(ranks, 0))
+    return Window(streams, tuple(waits), dict.fromkeys(ranks, 0))
 
 
 def cool_down(problem: Problem, ranks: Sequence[int]) -> Window:
@@ -115,23 +108,17 @@ def cool_down(problem: Problem, ranks: Sequence[int]) -> Window:
     numbers = _numbers(problem, kept)
     first = kept[0]
     way_up = problem.lag_ticks(first, first - 1) + backward_tails(problem)[first - 1] if first else 0
+    spans = problem.objective is Objective.RANK_SPAN
     streams = []
     for stage, kind in numbers:
-        cost = problem.stages[stage].cost(kind)
+        stream = _stream(problem, stage, kind)
         streams.append(
-            Stream(
-                rank=problem.stage_to_rank[stage],
-                stage=stage,
-                kind=kind,
-                ticks=cost.ticks,
-                alloc_bytes=cost.free_bytes,
-                free_bytes=cost.alloc_bytes,
+            replace(
+                stream,
+                alloc_bytes=stream.free_bytes,
+                free_bytes=stream.alloc_bytes,
                 release_ticks=way_up if stage == first and kind in BACKWARDS else 0,
-                may_lead=(
-                    kind is OpKind.W
-                    and problem.objective is Objective.RANK_SPAN
-                    and problem.stage_to_rank[stage] != problem.stage_to_rank[0]
-                ),
+                may_lead=spans and kind is OpKind.W and stream.rank != problem.stage_to_rank[0],
             )
         )
     waits = []
@@ -139,6 +126,18 @@ def cool_down(problem: Problem, ranks: Sequence[int]) -> Window:
         sources = tuple((numbers[op], streams[numbers[op]].ticks + lag) for op in after)
         waits.append(Wait(sources, tuple(numbers[op] for op in before)))
     return Window(tuple(streams), tuple(waits), {rank: _left_bytes(problem, rank) for rank in ranks})
+
+
+def _stream(problem: Problem, stage: int, kind: OpKind) -> Stream:
+    cost = problem.stages[stage].cost(kind)
+    return Stream(
+        rank=problem.stage_to_rank[stage],
+        stage=stage,
+        kind=kind,
+        ticks=cost.ticks,
+        alloc_bytes=cost.alloc_bytes,
+        free_bytes=cost.free_bytes,
+    )
 
 
 def _kept_stages(problem: Problem, ranks: Sequence[int]) -> list[int]:

@@ -19,7 +19,7 @@ from ortools.sat.python import cp_model
 from synth.building_block import BlockOp, BuildingBlock
 from synth.cpsat import SolveParams, solve
 from synth.ops import OpKind
-from synth.problem import Objective, Problem, StageCosts
+from synth.problem import LARGEST_SUM, Objective, Problem, StageCosts
 
 LARGEST_MEMORY = 2**40
 """Memory sums larger than this are searched in a coarser unit."""
@@ -216,7 +216,10 @@ def memory_limit(model: _Model) -> None:
         model.cp.add(base == sum(everywhere))
         arcs.append(model.cp.new_fixed_size_interval_var(0, 3 * model.period, ""))
         model.cp.add_cumulative(arcs, [*demands, base], room // unit)
-        model.cp.add(sum(held_in_all) <= room // unit * model.period)  # follows, and prunes much sooner
+        longest = model.horizon + 2 * model.period
+        if max(sum(demands), room // unit) * longest < LARGEST_SUM:
+            # Follows from the rest, and prunes much sooner.
+            model.cp.add(sum(held_in_all) <= room // unit * model.period)
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,7 +247,7 @@ class Search:
             self._begun, self._deadline = time.monotonic(), deadline
         self._rival = rival
         if self.solver is Solver.MILP:
-            self._carry_out(self._construct, self._tune, self._milp)
+            self._carry_out(self._construct, self._milp)
         else:
             self._carry_out(
                 self._construct,
