@@ -57,8 +57,10 @@ class LinearProgram:
 
     def add_terms(self, rows: ArrayLike, columns: ArrayLike, values: ArrayLike) -> None:
         """Add values times columns to rows; the three are broadcast against each other."""
-        term = np.broadcast_arrays(rows, columns, values)
-        self._terms.append(tuple(np.asarray(part, dtype=np.int64).ravel() for part in term))  # type: ignore[arg-type]
+        in_rows, of_columns, by = (
+            np.asarray(part, dtype=np.int64).ravel() for part in np.broadcast_arrays(rows, columns, values)
+        )
+        self._terms.append((in_rows, of_columns, by))
 
     def lower_bound(self, time_limit_s: float, on_wait: Callable[[], None] = lambda: None) -> int:
         """What no solution can be below: exact, however well the solver did.
