@@ -135,6 +135,7 @@ RUNS = [
         for model, (ticks, lag) in V_TIMES.items()
         for k, bubble in V_PUBLISHED[model].items()
     ),
+    Run("V 1.5b, long", "k=8", partial(v_shaped, *V_TIMES["1.5b"], 8, 24, 8, SPAN), 300.0, 0.2993),
     *(
         Run(
             f"V unit {objective}",
