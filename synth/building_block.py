@@ -73,10 +73,13 @@ class BuildingBlock:
         return {(op.kind, op.stage): op.start for op in self.ops}
 
 
-def unroll(block: BuildingBlock, problem: Problem) -> RankOrders:
-    """The orders that a block repeated for every microbatch gives.
+def unroll(blocks: Sequence[BuildingBlock], problem: Problem) -> RankOrders:
+    """The orders that a block repeated for every microbatch gives, or several of one period that take turns.
 
-    The orders cannot deadlock when no op of the block starts before an op it waits for: sorting all ops by
+    Microbatch ``j * K + k`` starts its ops j periods after the starts of block k, of K. Where one block for
+    every microbatch does not fit the memory, K that differ may.
+
+    The orders cannot deadlock when no op of a block starts before an op it waits for: sorting all ops by
     start, and equal starts by microbatch, then down the forward and up the backward chain, puts every op
     behind what it waits for, and each rank's order is a part of that one sequence.
 
@@ -88,36 +91,16 @@ def unroll(block: BuildingBlock, problem: Problem) -> RankOrders:
     ...     period_ticks=3,
     ...     ops=tuple(BlockOp(OpKind(k), s, t) for k, row in starts.items() for s, t in enumerate(row)),
     ... )
-    >>> for order in unroll(block, problem):
+    >>> for order in unroll([block], problem):
     ...     print(*order)
     0F0 0F1 0B0 0W0 0F2 0B1 0W1 0B2 0W2
     1F0 1B0 1W0 1F1 1B1 1W1 1F2 1B2 1W2
 
     Parameters
     ----------
-    block
-        Its ops should be those of the problem; the orders hold what the block holds.
-    problem
-        Gives the microbatches and the placement.
-
-    Raises
-    ------
-    InvalidOrdersError
-        When the block names a stage that the problem lacks.
-    """
-    return tuple(tuple(placed.op for placed in rank) for rank in unroll_with_starts(block, problem))
-
-
-def unroll_in_turn(blocks: Sequence[BuildingBlock], problem: Problem) -> RankOrders:
-    """The orders when microbatches take turns in several blocks of one period: i follows block i mod K.
-
-    Microbatch ``j * K + k`` starts its ops ``j`` periods after the starts of block k. Where one block for
-    every microbatch does not fit the memory, K that differ may.
-
-    Parameters
-    ----------
     blocks
-        At least one; their starts are on one time axis.
+        At least one, their starts on one time axis. Their ops should be those of the problem; the orders hold
+        what the blocks hold.
     problem
         Gives the microbatches and the placement.
 
@@ -141,7 +124,7 @@ def unroll_in_turn(blocks: Sequence[BuildingBlock], problem: Problem) -> RankOrd
 
 
 def unroll_with_starts(block: BuildingBlock, problem: Problem) -> tuple[tuple[PlacedOp, ...], ...]:
-    """The ops of :func:`unroll` together with the starts that the block gives them."""
+    """The ops that one block repeated for every microbatch gives, with their starts."""
     ranks: list[list[PlacedOp]] = [[] for _ in range(problem.num_ranks)]
     for kind, stage, start in block.ops:
         if not 0 <= stage < problem.num_stages:

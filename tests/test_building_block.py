@@ -40,7 +40,7 @@ def test_unrolled_block_is_a_schedule_within_its_lifespan_bound(num_ranks, num_m
     problem = problem_of(num_ranks, num_microbatches)
     block = one_f_one_b(num_ranks, divided=divided)
     assert block_violations(block, problem) == []
-    orders = unroll(block, problem)
+    orders = unroll([block], problem)
     makespan = measure(schedule_orders(problem, orders)).makespan
     last = 3 * (num_microbatches + num_ranks - 1)
     # Divided, the gradient leaves at the end of B: squeezing then takes a tick per hop out of the grid.
@@ -90,7 +90,7 @@ def test_equal_starts_never_deadlock():
         block = BuildingBlock(
             period_ticks=1, ops=tuple(BlockOp(k, s, 0) for k in kinds for s in range(num_ranks))
         )
-        assert schedule_orders(problem, unroll(block, problem)).value > 0
+        assert schedule_orders(problem, unroll([block], problem)).value > 0
 
 
 def test_bad_blocks_are_refused():
@@ -99,4 +99,4 @@ def test_bad_blocks_are_refused():
     with pytest.raises(InputError, match="0F stands twice"):
         BuildingBlock(period_ticks=1, ops=(BlockOp(OpKind.F, 0, 0), BlockOp(OpKind.F, 0, 3)))
     with pytest.raises(InvalidOrdersError, match=r"the building block has 1F, but .* stages are 0 to 0"):
-        unroll(one_f_one_b(2, divided=False), problem_of(1, 2))
+        unroll([one_f_one_b(2, divided=False)], problem_of(1, 2))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from synth.building_block import block_violations, unroll, unroll_in_turn
+from synth.building_block import block_violations, unroll
 from synth.memory import smallest_limits_bytes
 from synth.ops import OpKind
 from synth.placement import PlacementKind
@@ -66,7 +66,7 @@ def test_a_block_on_its_own_grid_is_a_schedule(stage, kind, chunks, limit, facto
     assert block_violations(block, problem) == []
     assert block.period_ticks >= problem.work_ticks // problem.num_microbatches
     assert block.start_ticks[OpKind.F, 0] in range(block.period_ticks)
-    schedule = schedule_orders(problem, unroll(block, problem))
+    schedule = schedule_orders(problem, unroll([block], problem))
     assert verify_schedule(schedule) == []
 
 
@@ -81,7 +81,7 @@ def test_orders_of_any_blocks_run_and_fit(problem, grid_ticks, slack, data):
     blocks = find_blocks(problem, grid_ticks, slack, params, copies)
     assert len(blocks) in (0, copies)
     if blocks:
-        orders = unroll_in_turn(blocks, problem)
+        orders = unroll(blocks, problem)
         assert fits(problem, peak_memory_bytes(problem, orders))
         assert verify_schedule(schedule_orders(problem, orders)) == []
 
@@ -94,7 +94,7 @@ def test_v_of_four_ranks_in_unit_times(num_microbatches):
     assert block is not None
     assert block.period_ticks == 6
     assert block_violations(block, problem) == []
-    schedule = schedule_orders(problem, unroll(block, problem))
+    schedule = schedule_orders(problem, unroll([block], problem))
     assert max(measure(schedule).peak_memory_bytes) <= 8
     longest = max(op.start for op in block.ops) + 1 + 6 * (num_microbatches - 1)
     assert measure(schedule).makespan <= longest
@@ -117,7 +117,7 @@ def test_two_in_turn_fit_where_one_does_not():
     assert find_blocks(problem, 1, 0.1, params) == ()
     blocks = find_blocks(problem, 1, 0.1, params, copies=2)
     assert [block.period_ticks for block in blocks] == [22, 22]
-    schedule = schedule_orders(problem, unroll_in_turn(blocks, problem))
+    schedule = schedule_orders(problem, unroll(blocks, problem))
     assert verify_schedule(schedule) == []
 
 

@@ -87,7 +87,7 @@ def find_blocks(
 
     Returns
     -------
-    One block for every copy (:func:`synth.building_block.unroll_in_turn`), with starts in ticks, or none when
+    One block for every copy (:func:`synth.building_block.unroll`), with starts in ticks, or none when
     none was found.
     """
     if any(_left_behind(costs) > 0 for costs in problem.stages):

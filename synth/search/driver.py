@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import Bound, best_bound, counter_bounds, one_rank_bounds
-from synth.building_block import unroll_in_turn
+from synth.building_block import unroll
 from synth.cpsat import SolveParams
 from synth.errors import BackendError, BaselineUndefinedError, NoScheduleFoundError
 from synth.exact.answer import ExactAnswer, FoundOrders
@@ -353,6 +353,7 @@ class Search:
         """Offer the best list schedules that every worker finds by tuning their rules."""
         step = "tuning the rules of list schedules"
         self._go_on(step)
+        self._stop.clear()  # an earlier run may have been left half-way
         ends = self._share_ends(TUNING_SHARE)
 
         def tune() -> list[_Start]:
@@ -500,7 +501,7 @@ class Search:
             blocks = find_blocks(self.problem, max(1, shortest // resolution), slack, params, copies)
             if blocks:
                 name = "building block" if copies == 1 else f"{copies} building blocks in turn"
-                yield unroll_in_turn(blocks, self.problem), name
+                yield unroll(blocks, self.problem), name
 
     def _anneal(self) -> None:
         """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
