@@ -15,7 +15,7 @@ LAYERS = (
     ("ops", "placement", "files"),
     ("problem",),
     ("graph", "schedule", "certificate", "building_block", "chunks", "instances"),
-    ("timing", "verify", "simulate", "document", "grid"),
+    ("timing", "timeline", "verify", "simulate", "document", "grid"),
     ("baselines",),
     ("memory", "cpsat", "linear"),
     ("free_maps",),

@@ -7,20 +7,14 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 
-from synth.cli.arguments import pipesynth_parser, synthesize_parser
-from synth.cli.commands import DONE, NO_SCHEDULE, WRONG_INPUT
+from synth.cli.exit_codes import DONE, INTERRUPTED, NO_SCHEDULE, OUR_BUG, WRONG_INPUT
+from synth.cli.parsers import pipesynth_parser, synthesize_parser
 from synth.cli.streams import complain, discard_output, one_interrupt, prepare_streams, print_json
 from synth.errors import BackendError, InfeasibleError, InputError, InvalidOrdersError, NoScheduleFoundError
-
-OUR_BUG = 70
-"""Exit code when a solver or a search broke a promise, as sysexits has it."""
 
 COLLECT_AFTER = 200_000
 """New objects between two garbage collections. A schedule is many small tuples without cycles, and at
 Python's default looking through them takes a third of the time of building them."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C with nothing to show for it, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

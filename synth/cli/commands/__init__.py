@@ -1,0 +1,16 @@
+"""The commands: each reads, calls one public function, and prints; ``run`` returns the exit code."""
+
+from types import ModuleType
+
+from synth.cli.commands import baseline, bound, compare, instances, simulate, synthesize, verify
+
+COMMANDS: dict[str, ModuleType] = {
+    "synthesize": synthesize,
+    "instances": instances,
+    "baseline": baseline,
+    "compare": compare,
+    "bound": bound,
+    "verify": verify,
+    "simulate": simulate,
+}
+"""By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""
