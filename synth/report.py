@@ -14,6 +14,8 @@ from rich.text import Text
 
 from synth.bounds import Bound
 from synth.certificate import Certificate
+from synth.explain.idle import RankIdle, Wait
+from synth.explain.what_if import Answer
 from synth.grid import render_grid
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
@@ -86,6 +88,33 @@ def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     for bound in bounds:
         bubble = max(0.0, 1 - problem.work_ticks / bound.ticks)
         table.add_row(bound.name, str(bound.ticks), f"{bubble:.4f}", Text(bound.argument))
+    return _with_whole_numbers(table)
+
+
+def idle_table(ranks: Sequence[RankIdle]) -> Table:
+    """What every rank waits for, in ticks; causes that no rank has are left out."""
+    table = _table("What the ranks wait for, in ticks")
+    shown = [wait for wait in Wait if any(rank.waits_ticks[wait] for rank in ranks)]
+    for heading in ("rank", "work", *shown, "idle", "of its time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, rank in enumerate(ranks):
+        waits = [str(rank.waits_ticks[wait]) for wait in shown]
+        share = rank.idle_ticks / (rank.work_ticks + rank.idle_ticks)
+        table.add_row(str(number), str(rank.work_ticks), *waits, str(rank.idle_ticks), f"{share:.2%}")
+    return _with_whole_numbers(table)
+
+
+def answers_table(answers: Sequence[Answer]) -> Table:
+    """What changes would do to the value; a bound where a search proved one."""
+    table = _table("What would shorten it")
+    table.add_column("change", min_width=NARROWEST_SENTENCE)
+    for heading in ("ticks", "now", "gain", "bound"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("how", no_wrap=True)
+    for answer in answers:
+        value, before = (f"{float(ticks):.10g}" for ticks in (answer.value, answer.before))
+        bound = "" if answer.lower_bound is None else str(answer.lower_bound)
+        table.add_row(answer.change, value, before, f"{answer.gain:.2%}", bound, answer.how)
     return _with_whole_numbers(table)
 
 

@@ -49,7 +49,7 @@ def tiny_problems(draw):
     )
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250)
 @given(tiny_problems())
 def test_no_bound_is_above_the_optimum(problem):
     optimum = best_value(problem, delayed=problem.links is Links.FREE)
@@ -61,7 +61,7 @@ def test_no_bound_is_above_the_optimum(problem):
     assert all(bound.name and bound.argument for bound in bounds)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(tiny_problems(), st.sampled_from([0.001, 1.0]))
 def test_what_a_solver_proves_is_not_above_the_optimum_either(problem, work_limit):
     """However early the solver is cut off."""
@@ -70,7 +70,7 @@ def test_what_a_solver_proves_is_not_above_the_optimum_either(problem, work_limi
     assert all(bound.ticks <= optimum for bound in lower_bounds(problem, params)), optimum
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(tiny_problems(), st.sampled_from([2, 7, 60]), st.data())
 def test_counters_of_any_ranks_are_not_above_the_optimum(problem, slots, data):
     optimum = best_value(problem, delayed=problem.links is Links.FREE)
@@ -128,7 +128,7 @@ def test_counter_bound_does_not_grow_with_the_microbatches():
     assert idle[0] == pytest.approx(idle[1], rel=1e-3)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(tiny_problems())
 def test_microbatches_need_not_overtake(problem):
     """DESIGN.md: some optimal schedule runs every stream in microbatch order."""
@@ -137,7 +137,7 @@ def test_microbatches_need_not_overtake(problem):
         assert best_value(problem, delayed=delayed) == best_value(problem, fifo=False, delayed=delayed)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems(max_ranks=5, max_microbatches=8))
 def test_less_memory_never_lowers_a_bound(problem):
     smallest = smallest_limits_bytes(problem)
@@ -257,7 +257,7 @@ def test_zb_2p_is_optimal_where_the_last_rank_is_the_bottleneck():
     assert round(1 - problem.work_ticks / named(problem, "there and back"), 4) == 0.0433
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.data())
 def test_round_trips_are_within_the_optimum_of_one_rank(data):
     """The closed form against CP-SAT's proved optimum of the same relaxation."""

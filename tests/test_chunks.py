@@ -63,7 +63,7 @@ def test_bytes_are_scaled_by_the_least_that_divides(stage, chunks, scale):
             assert cost.free_bytes * chunks == stage.cost(kind).free_bytes * scale
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems(max_chunks=1), st.integers(1, 5))
 def test_merging_what_was_cut(problem, chunks):
     """All is as it was but for the scale of bytes and the rounding of ticks."""
@@ -133,7 +133,7 @@ def test_what_cannot_be_cut(problem, chunks, kind, error, message):
         cut_stages(problem, chunks, PlacementKind(kind))
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(problems(max_chunks=1, with_limit=True), st.sampled_from([None, "loop", "v", "wave", "auto"]))
 def test_every_way_of_cutting_is_exact_and_compares(problem, kind):
     """Merged again, every cut is the same problem, ``ticks_scale`` and ``bytes_scale`` times as fine."""

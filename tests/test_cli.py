@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from builders import DIVIDED, EITHER, two_by_two
+from commands import FAST, check_refused
 
 from synth import cli
 from synth.cli import loading
@@ -21,66 +22,11 @@ from synth.instances import instance_names
 from synth.problem import uniform_problem
 from synth.verify import verify_schedule
 
-FAST = ["--time-limit", "1", "--workers", "1"]
 TO_THE_END = ["--time-limit", "60", "--workers", "1"]
 """For searches that end at the optimum, at once where what they run is compiled already."""
-COMMANDS = ("synthesize", "instances", "baseline", "compare", "bound", "verify", "simulate")
+COMMANDS = ("synthesize", "instances", "baseline", "compare", "bound", "verify", "simulate", "explain")
 SCRIPTS = Path(sys.executable).parent
 BEFORE = "what was there before\n"
-
-
-class Answer:
-    """What a command returned and printed."""
-
-    def __init__(self, code, captured):
-        self.code, self.out, self.err = code, captured.out, captured.err
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(capsys):
-    """Run ``pipesynth`` in this process."""
-
-    def run_command(*words):
-        capsys.readouterr()
-        code = cli.main(list(map(str, words)))
-        return Answer(code, capsys.readouterr())
-
-    return run_command
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder to write into, in which no temporary file is left."""
-    yield tmp_path
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-@pytest.fixture
-def problem_file(folder):
-    """Two ranks, two microbatches: solved to the proved optimum at once."""
-    path = folder / "problem.json"
-    path.write_text(write_problem(replace(two_by_two(EITHER), name="two-ranks")))
-    return path
-
-
-@pytest.fixture
-def schedule_file(run, problem_file):
-    path = problem_file.parent / "schedule.json"
-    assert run("synthesize", problem_file, "-o", path, *FAST).code == 0
-    return path
-
-
-def check_refused(answer, pattern):
-    """Exit code 2 and one sentence on standard error."""
-    assert answer.code == 2
-    assert answer.out == ""
-    assert answer.err.count("\n") == 1
-    assert answer.err.startswith("pipesynth: ")
-    assert pattern in answer.err
 
 
 # Help and version.

@@ -295,7 +295,7 @@ def documents(draw):
 
 
 @given(documents())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_schedule_survives_writing_and_reading(document):
     assert read_schedule(write_schedule(document)) == document
 

@@ -75,7 +75,7 @@ def num_ops(problem: Problem) -> int:
     return problem.num_microbatches * sum(len(costs.offered) for costs in problem.stages)
 
 
-@settings(max_examples=220, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=220, suppress_health_check=list(HealthCheck))
 @given(tiny_problems(links=(Links.FREE,)))
 def test_the_engines_agree(problem):
     assume(num_ops(problem) <= MOST_OPS)
@@ -92,7 +92,7 @@ def test_the_engines_agree(problem):
     assert best_bound(problem).ticks <= value
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(tiny_problems(max_microbatches=3))
 def test_trying_every_order_finds_nothing_better(problem):
     assume(num_ops(problem) <= 18)
@@ -105,7 +105,7 @@ def test_trying_every_order_finds_nothing_better(problem):
         assert value == best
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(tiny_problems(), st.sampled_from(Rounding), st.integers(2, 3))
 def test_a_coarse_grid_bounds_from_one_side(problem, rounding, slot_ticks):
     assume(num_ops(problem) <= 30 and slot_ticks <= shortest_ticks(problem))

@@ -44,7 +44,7 @@ def test_a_v_holds_the_least_where_all_stages_are_equal():
     assert (0, 0, 1, 1, 2, 2, 3, 3) in free_maps(problem)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(st.integers(2, 3), st.lists(st.integers(1, 30), min_size=3, max_size=6), st.integers(0, 5))
 def test_the_first_map_is_balanced_best(num_ranks, ticks, transfer):
     problem = left_open(num_ranks, *map(stage, ticks), transfer_ticks=transfer)
@@ -52,7 +52,7 @@ def test_the_first_map_is_balanced_best(num_ranks, ticks, transfer):
     assert first.work_ticks == min(placed.work_ticks for placed in all_maps(problem))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(problems(max_ranks=3, max_chunks=2, with_limit=True))
 def test_maps_are_whole_and_missing_only_where_nothing_fits(problem):
     auto = place(PlacementKind.AUTO, problem.num_ranks, problem.num_stages)

@@ -52,7 +52,7 @@ def test_lags_only_between_ranks():
     }
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems_with_orders())
 def test_edges_and_columns_with_any_mix_of_backwards(drawn):
     problem, orders = drawn
@@ -74,7 +74,7 @@ def test_edges_and_columns_with_any_mix_of_backwards(drawn):
     assert graph.ids_to_orders(graph.orders_to_ids(orders)) == orders
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(problems(), st.data())
 def test_divides_by_default_whatever_can_be(problem, data):
     divided = divided_backwards(problem)

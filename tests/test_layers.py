@@ -21,7 +21,9 @@ LAYERS = (
     ("free_maps",),
     ("bounds",),
     ("exact",),
-    ("search", "report"),
+    ("search",),
+    ("explain", "frontier"),
+    ("report",),
     ("export",),
     ("cli",),
 )

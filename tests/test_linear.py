@@ -39,7 +39,7 @@ def test_terms_in_the_same_place_add_up():
     assert program.lower_bound(10.0) == 3
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=2))
 def test_no_prices_prove_more_than_the_minimum(prices):
     """Weak duality: wrong prices only prove less."""

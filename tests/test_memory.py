@@ -114,7 +114,7 @@ def test_unit_is_of_the_fullest_rank():
     assert one_f_one_b_bytes(replace(problem, stages=stages)) == 27
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(problems(max_ranks=2, max_chunks=2, max_microbatches=2))
 def test_smallest_limits_are_those_of_all_orders(problem):
     smallest = tuple(smallest_peak(problem, rank) for rank in range(problem.num_ranks))
@@ -144,7 +144,7 @@ def test_smallest_limits_by_hand(stage, chunks, smallest):
     assert smallest_limits_bytes(problem) == (smallest,)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(problems(), st.data())
 def test_the_smallest_limit_will_do_and_no_less(problem, data):
     smallest = smallest_limits_bytes(problem)

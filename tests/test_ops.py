@@ -10,7 +10,7 @@ from synth.ops import Op, OpKind, TimedOp
 OPS = st.builds(Op, st.sampled_from(list(OpKind)), st.integers(0, 10**6), st.integers(0, 10**6))
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(OPS)
 def test_round_trip(op):
     assert Op.parse(str(op)) == op

@@ -66,7 +66,7 @@ def test_uniform_problem():
     assert problem.with_memory_limit([4, 5]).memory_limit_bytes == (4, 5)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems(with_limit=True))
 def test_problems_are_values(problem):
     assert replace(problem) == problem

@@ -90,7 +90,7 @@ def moments_peak(problem: Problem, schedule, rank: int) -> int:
     )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems_with_orders())
 def test_metrics_from_the_definition(drawn):
     problem, orders = drawn

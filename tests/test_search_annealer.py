@@ -36,7 +36,7 @@ def annealed(problem: Problem, orders: RankOrders, *, seed: int = 0, slices: int
     return annealer.best_value, graph.ids_to_orders(annealer.best_ids)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 @given(problems(links=(Links.FREE,), max_microbatches=6), st.integers(0, 2**32), st.integers(1, 3))
 def test_any_problem_from_any_orders(problem, seed, slices):
     start = random_orders(problem, random.Random(seed))
@@ -51,7 +51,7 @@ def test_any_problem_from_any_orders(problem, seed, slices):
     assert annealed(problem, start, seed=seed, slices=slices, moves=500) == (value, orders)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(problems(links=(Links.FREE,), max_microbatches=6), st.integers(0, 2**32), st.integers(1, 300))
 def test_starts_and_tails_stay_those_of_the_orders(problem, seed, moves):
     start = random_orders(problem, random.Random(seed))
@@ -83,7 +83,7 @@ def streams(orders: RankOrders) -> dict[tuple, list[int]]:
     return found
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(problems(links=(Links.EXCLUSIVE,)), st.integers(0, 2**32))
 def test_exclusive_links_still_give_orders_that_run(problem, seed):
     start = random_orders(problem, random.Random(seed))

@@ -70,7 +70,7 @@ def test_a_block_on_its_own_grid_is_a_schedule(stage, kind, chunks, limit, facto
     assert verify_schedule(schedule) == []
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(problems(max_ranks=3, max_chunks=2), st.integers(1, 3), st.sampled_from([0.0, 0.1, 0.5]), st.data())
 def test_orders_of_any_blocks_run_and_fit(problem, grid_ticks, slack, data):
     """Off the grid too: rounding changes times, not what an order holds or whether it can run."""

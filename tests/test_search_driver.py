@@ -70,7 +70,7 @@ def best_baseline(problem: Problem) -> int | None:
     return min(values, default=None)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(problems(), st.sampled_from([1, 2]), st.data())
 def test_whatever_is_drawn(problem, workers, data):
     if data.draw(st.booleans(), "with a limit"):
@@ -340,7 +340,7 @@ def test_auto_that_nothing_fits():
         synthesize(auto(2, 2, 1), time_limit=SECONDS)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(problems(max_ranks=3, max_chunks=2, max_microbatches=4, max_ticks=3))
 def test_the_milp_keeps_every_promise(problem):
     result = solved(problem, time_limit=1, solver="milp")

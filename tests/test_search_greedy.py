@@ -14,7 +14,7 @@ from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250)
 @given(problems(max_microbatches=8), st.data())
 def test_fits_any_limit_that_something_fits(problem, data):
     if data.draw(st.booleans()):

@@ -38,7 +38,7 @@ def rules(draw, num_stages):
     )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems(max_microbatches=6, links=(Links.FREE,)), st.data())
 def test_any_rules(problem, data):
     if data.draw(st.booleans(), "with a limit"):

@@ -27,7 +27,7 @@ def tuned(problem, samples, seed=0):
     return [(value, graph.ids_to_orders(ids)) for value, ids in search.best]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(problems(max_microbatches=5, links=(Links.FREE,)), st.integers(0, 2**31 - 1), st.data())
 def test_any_problem(problem, seed, data):
     if data.draw(st.booleans(), "with a limit"):

@@ -36,7 +36,7 @@ def test_shares_no_code_with_timing():
     assert not imported & {"synth.timing", "synth.graph", "synth.verify"}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems_with_orders(), st.data())
 def test_agrees_with_timing(drawn, data):
     problem, orders = drawn
@@ -49,7 +49,7 @@ def test_agrees_with_timing(drawn, data):
     assert replay(released) == released
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems_with_orders(), st.randoms(use_true_random=False))
 def test_agrees_with_timing_under_other_ticks(drawn, random):
     problem, orders = drawn
@@ -65,7 +65,7 @@ def test_agrees_with_timing_under_other_ticks(drawn, random):
     ]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(problems_with_orders(max_microbatches=3, links=(Links.FREE,)))
 def test_length_is_the_longest_path(drawn):
     """An edge weighs its first op's ticks and the transfer; an edge to the end the last op's ticks."""
@@ -171,7 +171,7 @@ def test_jitter_is_repeatable_and_varies():
     assert min(first.values) < first.mean < first.max
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(problems_with_orders(max_ticks=500), st.sampled_from([0.05, 0.3, 2.0]), st.integers(0, 9))
 def test_samples_are_what_replays_one_by_one_are(drawn, sigma, seed):
     """The same noise op by op, each sample an event by event replay with those ticks."""

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from itertools import pairwise
 
+from builders import UNDIVIDED, two_by_two
 from hypothesis import given
+from strategies import problems_with_orders
 
 from synth.baselines import baseline_orders
 from synth.instances import load_instance
@@ -12,8 +14,6 @@ from synth.problem import Links
 from synth.schedule import measure
 from synth.timeline import memory_steps, transfers
 from synth.timing import schedule_orders
-from tests.builders import UNDIVIDED, two_by_two
-from tests.strategies import problems_with_orders
 
 
 def timed(problem, name="1f1b"):

@@ -84,7 +84,7 @@ def test_exclusive_links_are_one_way_and_per_pair():
     assert schedule_orders(free, orders).ranks == schedule_orders(exclusive, orders).ranks
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(problems_with_orders())
 def test_nothing_can_start_earlier(drawn):
     """Every op starts at 0, when its rank's last op ends, or when an input arrives."""
@@ -104,7 +104,7 @@ def test_nothing_can_start_earlier(drawn):
                 rank_free = starts[graph.op(n)] + graph.ticks[n]
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(problems(max_ranks=2, max_chunks=1, max_microbatches=2))
 def test_equals_plain_python_over_all_orders(problem):
     for number, (orders, starts) in enumerate(timed_orders(problem)):
@@ -114,7 +114,7 @@ def test_equals_plain_python_over_all_orders(problem):
             break
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(problems_with_orders(max_microbatches=3), st.integers(1, 10**9))
 def test_other_ticks_in_place_of_the_graph_s(drawn, scale):
     problem, orders = drawn

@@ -293,7 +293,7 @@ ANY_CERTIFICATE = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems(with_limit=True), LISTS, ANY_METRICS, ANY_CERTIFICATE)
 def test_never_raises_and_always_finds_it(problem, lists, metrics, certificate):
     schedule = Schedule(problem, tuple(map(tuple, lists)))
@@ -304,7 +304,7 @@ def test_never_raises_and_always_finds_it(problem, lists, metrics, certificate):
     assert all(str(violation).startswith(f"{violation.rule}: ") for violation in violations)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems_with_orders())
 def test_agrees_with_timing_and_metrics(drawn):
     schedule = schedule_orders(*drawn)
@@ -315,7 +315,7 @@ def test_agrees_with_timing_and_metrics(drawn):
     assert verify_schedule(schedule, metrics=metrics, certificate=certificate) == []
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(problems_with_orders())
 def test_memory_limit_is_sharp(drawn):
     problem, orders = drawn
@@ -329,7 +329,7 @@ def test_memory_limit_is_sharp(drawn):
             assert (violation.rule, violation.rank, violation.amount) == (Rule.MEMORY_LIMIT, rank, 1)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(problems_with_orders(), st.randoms(use_true_random=False))
 def test_in_a_tight_schedule_no_op_can_start_earlier(drawn, random):
     schedule = schedule_orders(*drawn)
@@ -347,7 +347,7 @@ def test_in_a_tight_schedule_no_op_can_start_earlier(drawn, random):
     assert all(violation.amount >= 1 for violation in early)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(problems_with_orders(links=(Links.FREE,)))
 def test_exclusive_links_refuse_exactly_what_they_delay(drawn):
     free, orders = drawn

@@ -58,13 +58,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A verified schedule, what is proved of it, how it was found, and what noise does to it if asked."""
+    """A verified schedule, what is proved of it, how it was found, and what noise does to it if asked.
+
+    ``interrupted`` says that Ctrl-C ended the search before its time.
+    """
 
     schedule: Schedule
     metrics: Metrics
     certificate: Certificate
     provenance: Provenance
     robustness: Robustness | None = None
+    interrupted: bool = False
 
     @property
     def value(self) -> int:
@@ -218,6 +222,7 @@ def _result(
         certificate=certificate,
         provenance=provenance,
         robustness=robustness,
+        interrupted=any(search.interrupted for search in searches),
     )
 
 

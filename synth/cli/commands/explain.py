@@ -1,0 +1,120 @@
+"""``explain``: why a schedule takes as long as it does, and what would shorten it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from synth.cli.arguments import add_json_argument, add_schedule_argument, add_search_arguments
+from synth.cli.exit_codes import DONE
+from synth.cli.streams import Printer, print_json
+from synth.document import read_schedule
+from synth.explain.critical_path import CriticalPath, critical_path, in_words
+from synth.explain.idle import WAIT_MEANS, RankIdle, Wait, idle_times
+from synth.explain.what_if import Answer, retimed_answers, search_questions, searched_answer
+from synth.files import read_text
+from synth.problem import Problem
+from synth.report import answers_table, idle_table
+from synth.schedule import Schedule, measure
+from synth.search.synthesizer import Result, synthesize
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``explain`` takes."""
+    add_schedule_argument(parser)
+    add_search_arguments(parser, time_limit=5.0)
+    parser.add_argument(
+        "--no-search",
+        action="store_true",
+        help="leave out the questions that take a search, of --time-limit seconds each",
+    )
+    add_json_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tell a schedule's critical path, what its ranks wait for, and what would shorten it."""
+    schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
+    path, idle = critical_path(schedule), idle_times(schedule)
+    answers = retimed_answers(schedule)
+    if not options.no_search:
+        answers += _searched(schedule, options)
+    if options.json:
+        print_json(_as_json(path, idle, answers))
+    else:
+        _print(schedule, path, idle, answers)
+    return DONE
+
+
+def _searched(schedule: Schedule, options: argparse.Namespace) -> Iterator[Answer]:
+    """The answers that take a search; an interrupt leaves out those still to come."""
+
+    def ask(change: str, problem: Problem) -> Result:
+        print(f"searching {options.time_limit:g} s at most: {change}", file=sys.stderr, flush=True)
+        return synthesize(problem, options.time_limit, options.workers, options.seed)
+
+    result = ask("the problem as it is", schedule.problem)
+    before = min(schedule.value, result.value)
+    for question in search_questions(schedule.problem):
+        if result.interrupted:
+            return
+        result = ask(question.change, question.problem)
+        yield searched_answer(question, result, before)
+
+
+def _print(
+    schedule: Schedule, path: CriticalPath, idle: Sequence[RankIdle], answers: Sequence[Answer]
+) -> None:
+    printer = Printer()
+    problem, metrics = schedule.problem, measure(schedule)
+    printer.line(
+        f"{problem.name or 'problem'}: {problem.objective} {metrics.value(problem.objective)} ticks, "
+        f"bubble {metrics.bubble_ratio:.4f}"
+    )
+    printer.line("\nCritical path")
+    for line in in_words(path):
+        printer.line(f"  {line}")
+    printer.table(idle_table(idle))
+    for wait in Wait:
+        if any(rank.waits_ticks[wait] for rank in idle):
+            printer.line(f"{wait}: {WAIT_MEANS[wait]}")
+    printer.line("")
+    printer.table(answers_table(answers))
+
+
+def _as_json(path: CriticalPath, idle: Sequence[RankIdle], answers: Sequence[Answer]) -> dict[str, Any]:
+    return {
+        "objective": path.objective.value,
+        "value": path.end - path.start,
+        "critical_path": [
+            {
+                "op": str(step.timed.op),
+                "rank": step.rank,
+                "start": step.timed.start,
+                "end": step.timed.end,
+                "cause": step.cause.value,
+                "wait_ticks": step.wait_ticks,
+            }
+            for step in path.steps
+        ],
+        "ranks": [
+            {
+                "work_ticks": rank.work_ticks,
+                "idle_ticks": rank.idle_ticks,
+                **{wait.value: rank.waits_ticks[wait] for wait in Wait},
+            }
+            for rank in idle
+        ],
+        "answers": [
+            {
+                **asdict(answer),
+                "value": float(answer.value),
+                "before": float(answer.before),
+                "gain": answer.gain,
+                "how": answer.how,
+            }
+            for answer in answers
+        ],
+    }

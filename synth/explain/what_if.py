@@ -1,0 +1,233 @@
+"""What would shorten a schedule: questions answered by timing its orders anew, or by searching anew.
+
+Faster links and other stage times leave the orders executable, so their effect is exact: the same orders at
+the new costs. More memory changes nothing about given orders, so that question goes to the search; and so do
+links and balance a second time: a schedule made for the new costs may gain more than the old orders do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.graph import Ints, build_graph, divided_in_orders
+from synth.problem import LARGEST_SUM, Objective, Problem, StageCosts
+from synth.schedule import Schedule
+from synth.search.synthesizer import Result
+from synth.timing import earliest_starts
+
+MOST_NAMED = 3
+"""Of all links and all stages, only those that change the value most are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one change would do to the value.
+
+    Parameters
+    ----------
+    change
+        What would be different.
+    value, before
+        Ticks with and without the change, found the same way; not whole where re-timing divides ticks.
+    lower_bound
+        What no schedule can beat under the change, where the search was asked; None for re-timed orders.
+    """
+
+    change: str
+    value: Fraction
+    before: Fraction
+    lower_bound: int | None = None
+
+    @property
+    def gain(self) -> float:
+        """The share of the value that the change saves; negative where it costs."""
+        return float(1 - self.value / self.before)
+
+    @property
+    def how(self) -> str:
+        """Where the answer comes from."""
+        return "same orders" if self.lower_bound is None else "searched anew"
+
+
+def retimed_answers(schedule: Schedule) -> list[Answer]:
+    """What faster links, balanced stages and faster stages would do with the schedule's own orders.
+
+    Every link, and each of those that matter most, at twice the speed; no transfer time at all; every stage
+    as long as their mean; and each stage that matters most a tenth faster.
+
+    Parameters
+    ----------
+    schedule
+        Its orders are used, and where spans count its ranks' first starts, but no other times.
+    """
+    orders = _Orders(schedule)
+    before = orders.value()
+
+    def answer(change: str, *, lag: Ints = orders.lag, ticks: Ints = orders.ticks) -> Answer:
+        return Answer(change=change, value=orders.value(lag=lag, ticks=ticks), before=before)
+
+    answers = []
+    if orders.lag.any():
+        answers.append(answer("every link twice as fast", lag=orders.lag // 2))
+        answers.append(answer("transfers take no time", lag=0 * orders.lag))
+        answers += _most_telling(
+            answer(f"the link between ranks {a} and {b} twice as fast", lag=np.where(between, lag // 2, lag))
+            for lag in [orders.lag]
+            for a, b, between in orders.links()
+        )
+    balanced = orders.balanced()
+    if (balanced != orders.ticks).any():
+        answers.append(answer("every stage as long as their mean", ticks=balanced))
+    answers += _most_telling(
+        answer(f"stage {stage} a tenth faster", ticks=np.where(on_it, ticks - ticks // 10, ticks))
+        for ticks in [orders.ticks]
+        for stage, on_it in orders.stages()
+    )
+    return answers
+
+
+def _most_telling(answers: Iterator[Answer]) -> list[Answer]:
+    useful = [answer for answer in answers if answer.value < answer.before]
+    return sorted(useful, key=lambda answer: answer.value)[:MOST_NAMED]
+
+
+class _Orders:
+    """A schedule's orders, to be timed under other costs.
+
+    Ticks are counted in parts so small that a half, a tenth and the mean of all stages are whole; where the
+    sums would become too large for that they are so large that rounding to ticks means nothing.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        problem = self._problem = schedule.problem
+        self._graph = build_graph(problem, divided_in_orders(problem, schedule.orders))
+        self._ids = self._graph.orders_to_ids(schedule.orders)
+        first_starts = np.array([rank[0].start for rank in schedule.ranks])
+        longest = int(self._graph.ticks.sum() + self._graph.edge_lag.sum() + abs(first_starts).max())
+        scale = lcm(20, problem.num_stages)
+        self._scale = scale if longest * scale < LARGEST_SUM else 1
+        self._first_starts = (first_starts - first_starts.min()) * self._scale
+        self.ticks: Ints = self._graph.ticks * self._scale
+        self.lag: Ints = self._graph.edge_lag * self._scale
+
+    def value(self, *, lag: Ints | None = None, ticks: Ints | None = None) -> Fraction:
+        """The objective's value under other lags or durations, ticks.
+
+        A rank that starts later may take a shorter span: there the ranks start as planned if that is better.
+        """
+        graph = replace(self._graph, edge_lag=self.lag if lag is None else lag)
+        duration = self.ticks if ticks is None else ticks
+        releases = [None]
+        if self._problem.objective is Objective.RANK_SPAN:
+            releases.append(self._first_starts.tolist())
+        values = []
+        for release in releases:
+            starts = earliest_starts(graph, self._ids, ticks=duration, release_ticks=release)
+            first = np.array([starts[ids[0]] for ids in self._ids])
+            last = np.array([starts[ids[-1]] + duration[ids[-1]] for ids in self._ids])
+            spans = self._problem.objective is Objective.RANK_SPAN
+            values.append(int((last - first).max() if spans else last.max() - first.min()))
+        return Fraction(min(values), self._scale)
+
+    def links(self) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+        """Both directions of every link in use, with the edges that cross it."""
+        graph = self._graph
+        to = np.repeat(np.arange(graph.num_ops), np.diff(graph.edge_start))
+        ends = np.sort([graph.rank[graph.edge_from], graph.rank[to]], axis=0)
+        for a, b in np.unique(ends[:, graph.edge_lag > 0], axis=1).T.tolist():
+            yield a, b, (ends[0] == a) & (ends[1] == b)
+
+    def stages(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """Every stage with its ops."""
+        for stage in range(self._problem.num_stages):
+            yield stage, self._graph.stage == stage
+
+    def balanced(self) -> Ints:
+        """Durations with every stage's ops of a kind as long as their mean."""
+        kind = self._graph.kind
+        mean = [self.ticks[kind == code].mean() if (kind == code).any() else 0 for code in range(4)]
+        rounded: Ints = np.rint(np.array(mean)[kind]).astype(np.int64)
+        return rounded
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A changed problem for the search.
+
+    Parameters
+    ----------
+    change
+        What is different.
+    problem
+        With the change.
+    only_eases
+        Whether every schedule of the problem as it was stays possible and takes no longer.
+    """
+
+    change: str
+    problem: Problem
+    only_eases: bool
+
+
+def search_questions(problem: Problem) -> list[Question]:
+    """More memory, faster links and balanced stages, as far as the problem leaves room for them."""
+    questions = []
+    if problem.memory_limit_bytes is not None:
+        units = [min(problem.stages[s].F.alloc_bytes for s in held) for held in problem.stages_by_rank]
+        more = [limit + unit for limit, unit in zip(problem.memory_limit_bytes, units, strict=True)]
+        change = "memory for one more forward on every rank"
+        questions.append(Question(change, problem.with_memory_limit(more), True))
+        questions.append(Question("no memory limit", problem.with_memory_limit(None), True))
+    if any(map(any, problem.transfer_ticks)):
+        halved = tuple(tuple(ticks // 2 for ticks in row) for row in problem.transfer_ticks)
+        change = "every link twice as fast"
+        questions.append(Question(change, replace(problem, transfer_ticks=halved), True))
+    balanced = balanced_stages(problem)
+    if balanced != problem.stages:
+        change = "every stage as long as their mean"
+        questions.append(Question(change, replace(problem, stages=balanced), False))
+    return questions
+
+
+def searched_answer(question: Question, result: Result, before: int) -> Answer:
+    """The answer to a question, from what a search found.
+
+    Parameters
+    ----------
+    question
+        The change.
+    result
+        The search's, for the changed problem.
+    before
+        The best value known without the change, after a search of the same effort, ticks.
+    """
+    value = min(result.value, before) if question.only_eases else result.value
+    return Answer(
+        change=question.change,
+        value=Fraction(value),
+        before=Fraction(before),
+        lower_bound=result.lower_bound,
+    )
+
+
+def balanced_stages(problem: Problem) -> tuple[StageCosts, ...]:
+    """The stages with every op as long as the mean over the stages that offer its kind; bytes as they are."""
+    ticks: dict[str, list[int]] = {}
+    for costs in problem.stages:
+        for kind, cost in costs.offered:
+            ticks.setdefault(kind.value, []).append(cost.ticks)
+    mean = {kind: max(1, round(sum(found) / len(found))) for kind, found in ticks.items()}
+    return tuple(
+        StageCosts(
+            **{kind.value: replace(cost, ticks=mean[kind.value]) for kind, cost in costs.offered},
+            static_bytes=costs.static_bytes,
+            layers=costs.layers,
+        )
+        for costs in problem.stages
+    )

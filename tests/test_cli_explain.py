@@ -1,0 +1,47 @@
+"""``pipesynth explain`` as typed."""
+
+import pytest
+from commands import FAST, check_refused
+
+
+def test_the_path_the_waits_and_the_answers(run, schedule_file):
+    answer = run("explain", schedule_file, *FAST)
+    assert answer.code == 0
+    assert "two-ranks: makespan" in answer.out
+    for heading in ("Critical path", "What the ranks wait for", "What would shorten it"):
+        assert heading in answer.out
+    assert "searched anew" in answer.out
+    assert "searching 1 s at most: every link twice as fast" in answer.err
+
+
+def test_without_a_search(run, schedule_file):
+    answer = run("explain", schedule_file, "--no-search")
+    assert "same orders" in answer.out
+    assert "searched anew" not in answer.out
+    assert answer.err == ""
+
+
+def test_json_adds_up(run, schedule_file):
+    found = run("explain", schedule_file, "--no-search", "--json").json
+    path = found["critical_path"]
+    assert path[-1]["end"] - path[0]["start"] == found["value"]
+    waits = ("warm-up", "cool-down", "memory", "transfer", "imbalance", "order")
+    for rank in found["ranks"]:
+        assert sum(rank[wait] for wait in waits) == rank["idle_ticks"]
+        assert rank["idle_ticks"] + rank["work_ticks"] == found["value"]
+    assert {answer["how"] for answer in found["answers"]} == {"same orders"}
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [(["missing.json"], "missing.json"), (["--time-limit", "0"], "is no time")],
+)
+def test_wrong_input(run, schedule_file, words, pattern):
+    check_refused(run("explain", *([] if words[0].endswith("json") else [schedule_file]), *words), pattern)
+
+
+def test_a_schedule_that_lacks_an_op_is_refused(run, schedule_file):
+    schedule_file.write_text(schedule_file.read_text().replace('"microbatch": 1', '"microbatch": 0', 1))
+    answer = run("explain", schedule_file, "--no-search")
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1
