@@ -89,7 +89,6 @@ def test_text_and_bytes_are_refused_alike():
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
 )
-@settings(deadline=None)
 def test_any_value_anywhere_is_read_or_refused_in_one_sentence(value):
     for name, reader in (("problem.json", read_problem), ("schedule.json", read_schedule)):
         for path in (("num_ranks",), ("stages", 0), ("problem", "placement"), ("ranks", 0, 0, "op"), ("x",)):
@@ -258,7 +257,6 @@ def problems(draw):
 
 
 @given(problems())
-@settings(deadline=None)
 def test_problem_survives_writing_and_reading(problem):
     assert read_problem(write_problem(problem)) == problem
     assert read_problem(write_problem(problem).encode()) == problem

@@ -1,7 +1,7 @@
 """Ops print as stage, kind, microbatch, and are read back."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synth.errors import InputError
@@ -10,7 +10,6 @@ from synth.ops import Op, OpKind, TimedOp
 OPS = st.builds(Op, st.sampled_from(list(OpKind)), st.integers(0, 10**6), st.integers(0, 10**6))
 
 
-@settings(deadline=None)
 @given(OPS)
 def test_round_trip(op):
     assert Op.parse(str(op)) == op

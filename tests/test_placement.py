@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synth.errors import InvalidProblemError
@@ -28,7 +28,6 @@ def test_named_maps(kind, num_ranks, num_stages, ranks):
     assert placement.stage_to_rank == tuple(map(int, ranks))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 6))
 def test_every_rank_holds_as_many_stages(num_ranks, chunks):
     for kind in (PlacementKind.LOOP, PlacementKind.WAVE):
@@ -36,7 +35,6 @@ def test_every_rank_holds_as_many_stages(num_ranks, chunks):
         assert [ranks.count(rank) for rank in range(num_ranks)] == [chunks] * num_ranks
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 6))
 def test_a_wave_turns_without_a_transfer(num_ranks, chunks):
     ranks = place(PlacementKind.WAVE, num_ranks, num_ranks * chunks).stage_to_rank
