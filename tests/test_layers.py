@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "rules", "polling", "compiled"),
     ("ops", "placement", "files"),
-    ("problem",),
+    ("problem", "colours"),
     ("graph", "schedule", "certificate", "building_block", "chunks", "instances"),
-    ("timing", "timeline", "verify", "simulate", "document", "grid"),
+    ("timing", "timeline", "verify", "simulate", "document", "grid", "strips"),
     ("baselines",),
     ("memory", "cpsat", "linear"),
     ("free_maps",),
@@ -43,7 +43,7 @@ CORNERS = {
     "pulp": ("synth/exact/counters.py", "synth/exact/highs.py"),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
-    "rich": ("synth/report.py", "synth/cli/"),
+    "rich": ("synth/report.py", "synth/strips.py", "synth/cli/"),
     "torch": ("runtime/",),
 }
 """Where a library may be imported."""

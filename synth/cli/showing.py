@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,17 +11,41 @@ from synth.cli.streams import Printer, check_output
 from synth.errors import InputError
 from synth.problem import Problem
 from synth.report import Row, comparison_table, first_steps, memory_table
-from synth.schedule import Schedule, fits
+from synth.schedule import Schedule, fits, measure
+from synth.strips import coloured_strips, legend
+
+BESIDE = 6
+"""Lines of the window that coloured strips leave to what else is printed."""
 
 
 def show(problem: Problem, rows: Sequence[Row], drawn: Schedule, options: argparse.Namespace) -> None:
     """Draw a schedule where it is small enough, and set it beside others."""
     printer = Printer(options.output)
-    grid = first_steps(drawn, printer.columns)
-    if grid:
-        printer.line(grid)
+    if not draw(printer, {"": drawn}):
+        grid = first_steps(drawn, printer.columns)
+        if grid:
+            printer.line(grid)
     printer.table(comparison_table(problem, rows))
     printer.table(memory_table(problem, rows))
+
+
+def draw(printer: Printer, schedules: Mapping[str, Schedule]) -> bool:
+    """Draw as many schedules by name as fit the window, as coloured strips on one axis; whether any does."""
+    left = printer.lines - BESIDE
+    shown = {}
+    for name, schedule in schedules.items():
+        left -= len(schedule.ranks) + bool(name)
+        if left < 0:
+            break
+        shown[name] = schedule
+    longest = max((measure(schedule).makespan for schedule in shown.values()), default=0)
+    for name, schedule in shown.items():
+        if name:
+            printer.line(name)
+        printer.text(coloured_strips(schedule, printer.columns, ticks=longest))
+    if shown:
+        printer.text(legend(schedule.problem).append("\n\n"))
+    return bool(shown)
 
 
 def row_json(problem: Problem, row: Row) -> dict[str, Any]:

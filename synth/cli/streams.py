@@ -13,6 +13,7 @@ from io import TextIOWrapper
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from synth.errors import InputError
 from synth.files import STANDARD_STREAM
@@ -76,6 +77,16 @@ class Printer:
     def columns(self) -> int:
         """The width of the terminal, 80 where there is none."""
         return self._console.width
+
+    @property
+    def lines(self) -> int:
+        """The height of the terminal, 0 where colours are not shown: in a pipe, or where NO_COLOR is set."""
+        coloured = self._console.is_terminal and self._console.color_system and not self._console.no_color
+        return self._console.height if coloured else 0
+
+    def text(self, text: Text) -> None:
+        """Coloured text, no wider than the terminal."""
+        self._console.print(text, no_wrap=True, overflow="crop", end="")
 
     def table(self, table: Table) -> None:
         """A table, wider than the terminal rather than cut off."""

@@ -9,10 +9,9 @@ from synth.cli.arguments import add_json_argument, add_problem_arguments, add_se
 from synth.cli.exit_codes import DONE
 from synth.cli.loading import load_problems
 from synth.cli.searching import search
-from synth.cli.showing import row_json
+from synth.cli.showing import draw, row_json
 from synth.cli.streams import Printer, print_json
 from synth.errors import BaselineUndefinedError
-from synth.problem import Problem
 from synth.report import Row, comparison_table, reasons
 from synth.schedule import measure
 from synth.search.driver import Solver
@@ -31,21 +30,21 @@ def run(options: argparse.Namespace) -> int:
     """Set every baseline that applies beside the synthesized schedule."""
     result = search(load_problems(options), options)
     problem = result.schedule.problem  # its placement is resolved, so all rows are of one problem
-    rows = [_baseline_row(problem, name) for name in BASELINES]
+    schedules, rows = {}, []
+    for name in BASELINES:
+        try:
+            schedules[name] = schedule_orders(problem, baseline_orders(name, problem))
+            rows.append(Row(name, measure(schedules[name])))
+        except BaselineUndefinedError as error:
+            rows.append(Row(name, None, reason=error.reason))
     rows.append(Row("synthesized", result.metrics, result.certificate))
     if options.json:
         print_json([row_json(problem, row) for row in rows])
         return DONE
     printer = Printer()
+    best_first = sorted(schedules.items(), key=lambda item: item[1].value)
+    draw(printer, {"synthesized": result.schedule, **dict(best_first)})
     printer.table(comparison_table(problem, rows))
     for reason in reasons(rows):
         printer.line(reason)
     return DONE
-
-
-def _baseline_row(problem: Problem, name: str) -> Row:
-    try:
-        orders = baseline_orders(name, problem)
-    except BaselineUndefinedError as error:
-        return Row(name, None, reason=error.reason)
-    return Row(name, measure(schedule_orders(problem, orders)))
