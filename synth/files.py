@@ -61,7 +61,8 @@ def write_whole(path: str, content: str | bytes) -> None:
     """Write a file whole or not at all, or to standard output for ``-``.
 
     The content goes to a new file beside the old one, which then takes its place in one step: whatever
-    happens, the old content or the new is there. A link is followed, and an existing file keeps its permissions.
+    happens, the old content or the new is there. A link is followed, and an existing file keeps its
+    permissions.
 
     Parameters
     ----------

@@ -33,6 +33,6 @@ def _peak(problem: Problem, peaks: tuple[int, ...], memory: BytesUnit) -> str:
     """The peak of the rank nearest to its limit, or the highest where there is none."""
     limits = problem.memory_limit_bytes
     if limits is None:
-        return f"peak {memory.number(max(peaks))} {memory.name}"
+        return f"peak memory {memory.number(max(peaks))} {memory.name}".rstrip()
     _, peak, limit = max((peak - limit, peak, limit) for peak, limit in zip(peaks, limits, strict=True))
-    return f"peak {memory.number(peak)} of {memory.number(limit)} {memory.name}"
+    return f"peak memory {memory.number(peak)} of {memory.number(limit)} {memory.name}".rstrip()

@@ -41,7 +41,7 @@ class TimeUnit:
 
 @dataclass(frozen=True, slots=True)
 class BytesUnit:
-    """A unit of memory: its name and its size in bytes."""
+    """A unit of memory: its name, none for the unit of the document, and its size in bytes."""
 
     name: str
     size: int
@@ -66,7 +66,7 @@ def bytes_unit(amounts: Iterable[int]) -> BytesUnit:
     """The unit in which all of these amounts are shown."""
     largest = max(amounts, default=0)
     if largest < LARGEST_PLAIN:
-        return BytesUnit("bytes", 1)
+        return BytesUnit("", 1)
     return next(BytesUnit(*unit) for unit in _BYTES if largest >= unit[1])
 
 

@@ -17,6 +17,10 @@ from synth.schedule import Schedule
 MOST_BARS = 4
 """A rank with more lifespans than this shows none: they would be hairlines."""
 
+SHORTEST_ARROW_POINTS = 8.0
+ARROW_ROW = -0.14
+"""Where the period's arrow is, above row 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -69,7 +73,7 @@ def draw_block(axes: Axes, block: Block, axis: TimeAxis, period: str) -> None:
         collection.set_gid(f"lifespans-{'dark' if dark else 'light'}")
         axes.add_collection(collection, autolim=False)
     if block.steady is not None:
-        _draw_period(axes, block.steady.period_ticks * axis.per_tick, period)
+        _draw_period(axes, axis, block.steady.period_ticks * axis.per_tick, period)
 
 
 def _lifespans(block: Block, axis: TimeAxis) -> Iterator[tuple[list[tuple[float, float]], bool]]:
@@ -91,21 +95,17 @@ def _lifespans(block: Block, axis: TimeAxis) -> Iterator[tuple[list[tuple[float,
             yield [(left, top), (right, top), (right, bottom), (left, bottom)], chunks[stage] % 2 == 0
 
 
-def _draw_period(axes: Axes, length: float, text: str) -> None:
-    """A double arrow of one period above the first row."""
-    arrow = {
-        "arrowstyle": "<->",
-        "lw": 0.7,
-        "color": style.INK,
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "mutation_scale": 5,
-    }
-    axes.annotate("", (0, -0.14), (length, -0.14), arrowprops=arrow, annotation_clip=False)
+def _draw_period(axes: Axes, axis: TimeAxis, length: float, text: str) -> None:
+    """The period's length above the first row, behind a double arrow where that is long enough to be seen."""
+    arrow = {"arrowstyle": "<->", "lw": 0.7, "color": style.INK, "shrinkA": 0, "shrinkB": 0}
+    is_long = length * axis.points >= SHORTEST_ARROW_POINTS
+    if is_long:
+        ends = ((0, ARROW_ROW), (length, ARROW_ROW))
+        axes.annotate("", *ends, arrowprops={**arrow, "mutation_scale": 5}, annotation_clip=False)
     axes.annotate(
         text,
-        (length, -0.14),
-        xytext=(3, 0),
+        (length if is_long else 0, ARROW_ROW),
+        xytext=(3 if is_long else 0, 0),
         textcoords="offset points",
         fontsize=style.TEXT_POINTS,
         color=style.INK,

@@ -26,8 +26,6 @@ NUMBER_OF_BOX = 0.75
 """The largest size of a number, as a share of its box's height."""
 LEFT_OUT = (0.05, 0.34, 0.67)
 """The shares of boxes that may stay without their number, where it needs that to be readable."""
-SEAM_POINTS = 0.1
-"""Boxes without an outline are so much larger, so that no background shows between neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +64,15 @@ def draw_ops(
     num_chunks = max(chunks) + 1
     placed = [(rank, timed) for rank, row in enumerate(ranks) for timed in row]
     placed.sort(key=lambda item: (item[1].op.kind, chunks[item[1].op.stage]))
-    line = _line_points(placed, axis)
+    outlined = _are_wide(placed, axis)
     for (kind, chunk), group in groupby(placed, lambda item: (item[1].op.kind, chunks[item[1].op.stage])):
         colour = style.shade(kind, chunk, num_chunks)
         boxes = PolyCollection(
             [_box(rank, timed, axis) for rank, timed in group],
             facecolors=[colour],
-            edgecolors=[style.INK if line == OUTLINE_POINTS else colour],
-            linewidths=[line],
+            edgecolors=[style.INK],
+            linewidths=[OUTLINE_POINTS if outlined else 0],
+            snap=None if outlined else False,  # a box of half a pixel must not become a whole one
             clip_on=False,  # half an outline would be cut off at either end of the axis
         )
         boxes.set_gid(f"ops-{kind}-chunk-{chunk}")
@@ -82,10 +81,9 @@ def draw_ops(
     _number(axes, placed, axis)
 
 
-def _line_points(placed: Sequence[tuple[int, TimedOp]], axis: TimeAxis) -> float:
-    mean = sum(_points(timed, axis) for _, timed in placed) / len(placed)
-    wide = mean >= NARROWEST_OUTLINED_POINTS
-    return OUTLINE_POINTS if wide else SEAM_POINTS
+def _are_wide(placed: Sequence[tuple[int, TimedOp]], axis: TimeAxis) -> bool:
+    """Whether boxes have room for an outline."""
+    return sum(_points(timed, axis) for _, timed in placed) / len(placed) >= NARROWEST_OUTLINED_POINTS
 
 
 def _box(rank: int, timed: TimedOp, axis: TimeAxis) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -51,6 +52,8 @@ class Sheet:
         The longest schedule and the longest block, in the unit of time.
     full_bytes
         What fills a memory strip to the top.
+    has_blocks
+        Whether building blocks are shown: where any schedule has a steady state.
     """
 
     time: TimeUnit
@@ -58,6 +61,7 @@ class Sheet:
     length: float
     block_length: float
     full_bytes: int
+    has_blocks: bool
 
     @classmethod
     def of(cls, shown: Sequence[Shown], blocks: Sequence[Block]) -> Sheet:
@@ -77,21 +81,31 @@ class Sheet:
             length=_longest(time, [(one, measure(one.schedule).makespan) for one in shown]),
             block_length=_longest(time, [(one, b.ticks) for one, b in zip(shown, blocks, strict=True)]),
             full_bytes=max(amounts),
+            has_blocks=any(block.steady for block in blocks),
         )
 
 
 def render(shown: Sequence[Shown], suffix: str) -> bytes:
     """Draw schedules as a file of this suffix: svg, png or pdf."""
-    with matplotlib.style.context(["default", SETTINGS]):
+    with matplotlib.style.context(["default", SETTINGS]), warnings.catch_warnings():
+        # A title in a script that the font lacks shows boxes, and there is nothing to be done about it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         file = BytesIO()
         draw(shown).savefig(file, format=suffix, dpi=style.DOTS_PER_INCH, metadata=NO_DATES[suffix])
     return file.getvalue()
 
 
 def draw(shown: Sequence[Shown]) -> Figure:
-    """Draw schedules below one another: ranks as rows, ops, memory, and the building block beside."""
+    """Draw schedules below one another: ranks as rows, ops, memory, and the building block beside.
+
+    A schedule without a steady state shows its middle microbatch beside others that have one, and nothing
+    where none has.
+    """
     blocks = [Block.of(one.schedule) for one in shown]
     sheet = Sheet.of(shown, blocks)
+    width = style.WIDTH_INCHES - style.LEFT_INCHES - style.PEAKS_INCHES - style.RIGHT_INCHES
+    if sheet.has_blocks:
+        width -= style.BLOCK_INCHES
     texts = [_lines(one, sheet) for one in shown]
     height = style.LEGEND_INCHES + style.AXIS_INCHES
     height += sum(_inches(one, lines) for one, lines in zip(shown, texts, strict=True))
@@ -102,8 +116,9 @@ def draw(shown: Sequence[Shown]) -> Figure:
         bottom = top - _inches(one, lines)
         is_last = one is shown[-1]
         _write(figure, one.title, lines, top)
-        _draw_schedule(_axes(figure, one, bottom, sheet, is_last=is_last), one, sheet)
-        _draw_block(_block_axes(figure, one, bottom, sheet, is_last=is_last), block, sheet)
+        _draw_schedule(_axes(figure, one, (bottom, width), sheet, is_last=is_last), one, sheet)
+        if sheet.has_blocks:
+            _draw_block(_block_axes(figure, one, bottom, sheet, is_last=is_last), block, sheet)
         top = bottom
     return figure
 
@@ -132,17 +147,17 @@ def _inches(shown: Shown, lines: list[str]) -> float:
 def _write(figure: Figure, title: str, lines: list[str], top: float) -> None:
     """The title, and below it the lines."""
     width, height = figure.get_size_inches()
+    plain: dict[str, Any] = {"color": style.INK, "parse_math": False}  # a title may hold dollar signs
     x = style.LEFT_INCHES / width
     y = top - style.TITLE_INCHES
-    figure.text(x, y / height, title, fontsize=style.TITLE_POINTS, color=style.INK, weight="bold")
+    figure.text(x, y / height, title, fontsize=style.TITLE_POINTS, weight="bold", **plain)
     for line in lines:
         y -= style.LINE_INCHES
-        figure.text(x, y / height, line, fontsize=style.TEXT_POINTS, color=style.MUTED)
+        figure.text(x, y / height, line, fontsize=style.TEXT_POINTS, **plain | {"color": style.MUTED})
 
 
-def _axes(figure: Figure, shown: Shown, bottom: float, sheet: Sheet, *, is_last: bool) -> Axes:
-    width = style.WIDTH_INCHES - style.LEFT_INCHES - style.RIGHT_INCHES
-    width -= style.BETWEEN_INCHES + style.BLOCK_INCHES
+def _axes(figure: Figure, shown: Shown, place: tuple[float, float], sheet: Sheet, *, is_last: bool) -> Axes:
+    bottom, width = place
     axes = _panel(figure, (style.LEFT_INCHES, bottom + style.BELOW_PANEL_INCHES, width, _panel_inches(shown)))
     ranks = shown.schedule.problem.num_ranks
     every = -(-ranks // 16)

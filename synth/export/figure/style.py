@@ -39,8 +39,8 @@ WIDTH_INCHES = 7.16
 """Two columns of a paper."""
 DOTS_PER_INCH = 250
 LEFT_INCHES, RIGHT_INCHES = 0.52, 0.08
-BLOCK_INCHES, BETWEEN_INCHES = 1.75, 0.62
-"""The building block's panel, and what is between it and the schedule's: the peaks."""
+PEAKS_INCHES, BLOCK_INCHES = 0.60, 1.75
+"""What is to the right of a schedule: the ranks' peaks, and the building block."""
 LEGEND_INCHES, AXIS_INCHES = 0.20, 0.30
 TITLE_INCHES, LINE_INCHES = 0.20, 0.14
 ABOVE_PANEL_INCHES, BELOW_PANEL_INCHES = 0.09, 0.08
