@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synth.baselines import baseline_orders
 from synth.certificate import Certificate
 from synth.export import Shown, export
 from synth.export.torch_names import torch_action
 from synth.ops import Op, OpKind
-from synth.problem import Links, Objective
+from synth.problem import Links, Objective, uniform_problem
 from synth.timeline import memory_steps, transfers
 from synth.timing import schedule_orders
-from tests.builders import good_schedule, schedule_of, two_by_two
+from tests.builders import DIVIDED, good_schedule, schedule_of, two_by_two
 from tests.strategies import problems_with_orders
 
 TICK_SECONDS = st.sampled_from([1e-6, 1e-3, 5e-7, 1e-9, 1.0, 3.7e-7])
@@ -123,6 +124,14 @@ def test_names_of_processes_and_lanes():
     names = [(e["name"], e["args"]["name"]) for e in events["M"] if "name" in e["args"]]
     assert [name for what, name in names if what == "process_name"] == ["rank 0", "rank 1"]
     assert [name for what, name in names if what == "thread_name"] == ["ops", "ops", "to rank 1", "to rank 0"]
+
+
+def test_ranks_sort_by_name_too():
+    problem = uniform_problem(11, 2, DIVIDED)
+    events = trace(shown_of(schedule_orders(problem, baseline_orders("1f1b", problem))))
+    names = [e["args"]["name"] for e in events["M"] if e["name"] == "process_name"]
+    assert names == sorted(names)
+    assert names[-1] == "rank 10"
 
 
 def test_transfers_that_overlap_under_free_links_get_lanes_of_their_own():

@@ -93,9 +93,14 @@ class _Trace:
         self._lanes = self._lanes_of_transfers()
 
     def names(self) -> Iterator[Event]:
-        """What processes and lanes are called, and in which order they stand."""
+        """What processes and lanes are called, and in which order they stand.
+
+        Perfetto puts processes with more slices first, whatever their place in the order, and sorts those with
+        as many by name: so ranks are written with as many digits as the last one.
+        """
+        digits = len(str(len(self._processes) - 1))
         for rank, process in enumerate(self._processes):
-            yield _meta("process_name", process, name=f"{self._title}rank {rank}")
+            yield _meta("process_name", process, name=f"{self._title}rank {rank:0{digits}}")
             yield _meta("process_sort_index", process, sort_index=process)
             yield from _lane_names(Lane(process, OP_LANE), "ops")
         named: dict[Lane, str] = {}

@@ -18,8 +18,8 @@ MOST_BARS = 4
 """A rank with more lifespans than this shows none: they would be hairlines."""
 
 SHORTEST_ARROW_POINTS = 8.0
-ARROW_ROW = -0.14
-"""Where the period's arrow is, above row 0."""
+ARROW_POINTS = 3.2
+"""How far above the first row the period's arrow is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,14 @@ def _lifespans(block: Block, axis: TimeAxis) -> Iterator[tuple[list[tuple[float,
 def _draw_period(axes: Axes, axis: TimeAxis, length: float, text: str) -> None:
     """The period's length above the first row, behind a double arrow where that is long enough to be seen."""
     arrow = {"arrowstyle": "<->", "lw": 0.7, "color": style.INK, "shrinkA": 0, "shrinkB": 0}
+    row = -ARROW_POINTS / 72 / style.row_inches(round(axes.get_ylim()[0]))
     is_long = length * axis.points >= SHORTEST_ARROW_POINTS
     if is_long:
-        ends = ((0, ARROW_ROW), (length, ARROW_ROW))
+        ends = ((0, row), (length, row))
         axes.annotate("", *ends, arrowprops={**arrow, "mutation_scale": 5}, annotation_clip=False)
     axes.annotate(
         text,
-        (length if is_long else 0, ARROW_ROW),
+        (length if is_long else 0, row),
         xytext=(3 if is_long else 0, 0),
         textcoords="offset points",
         fontsize=style.TEXT_POINTS,

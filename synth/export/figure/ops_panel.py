@@ -18,7 +18,7 @@ from synth.problem import Problem
 Floats = NDArray[np.float64]
 
 OUTLINE_POINTS = 0.35
-NARROWEST_OUTLINED_POINTS = 1.5
+NARROWEST_OUTLINED_POINTS = 1.2
 """Narrower boxes, on the average, are drawn without an outline, which would hide their colour."""
 PADDING_POINTS = 1.0
 """Around a number, in its box."""
