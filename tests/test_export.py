@@ -169,6 +169,14 @@ def test_times_that_go_back_are_refused(rank):
         export("perfetto", [Shown(title="x", schedule=backwards)])
 
 
+def test_a_schedule_that_takes_no_time_is_refused():
+    nothing = schedule_of(
+        two_by_two(num_microbatches=1), "0F0@0_0 0B0@1_1 0W0@1_1", "1F0@0_0 1B0@0_0 1W0@0_0"
+    )
+    with pytest.raises(InvalidOrdersError, match="no op lasts any time"):
+        export("svg", [Shown(title="x", schedule=nothing)])
+
+
 # Units, captions and names.
 
 

@@ -134,6 +134,12 @@ def test_notes_stand_below_the_numbers():
     assert "Measured on four ranks." in [text.get_text() for text in figure.texts]
 
 
+def test_titles_and_notes_of_any_length_stay_on_the_page():
+    figure = drawn(replace(baseline(), title="Synthesized in half the memory " * 9, notes=("word " * 200,)))
+    for text in figure.texts:
+        assert text.get_window_extent().x1 <= figure.bbox.x1
+
+
 # The building block.
 
 
@@ -200,7 +206,7 @@ def test_every_rank_has_its_row_and_names_do_not_collide():
 
 @pytest.mark.parametrize("target", ["svg", "png", "pdf"])
 def test_the_same_schedules_give_the_same_bytes(target, monkeypatch):
-    shown = [baseline(microbatches=6), baseline("1f1b", chunks=1, microbatches=6)]
+    shown = [baseline(ranks=2, microbatches=6), baseline("1f1b", ranks=2, chunks=1, microbatches=6)]
     first = export(target, shown)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):

@@ -56,7 +56,7 @@ def schedules(draw):
     return schedule_orders(replace(problem, tick_seconds=draw(TICK_SECONDS)), orders)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(schedules())
 def test_every_op_stands_once_at_its_time(schedule):
     events = trace(shown_of(schedule))
@@ -72,14 +72,14 @@ def test_every_op_stands_once_at_its_time(schedule):
     assert {(event["pid"] - 1, event["name"], *nanoseconds(event)) for event in ops} == expected
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(schedules())
 def test_slices_of_a_lane_do_not_overlap(schedule):
     for slices in lanes(trace(shown_of(schedule))).values():
         assert all(nanoseconds(a)[1] <= nanoseconds(b)[0] for a, b in pairwise(slices))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(schedules())
 def test_every_transfer_is_an_arrow_from_its_producer_over_its_slice_to_its_consumer(schedule):
     events = trace(shown_of(schedule))
@@ -108,7 +108,7 @@ def test_every_transfer_is_an_arrow_from_its_producer_over_its_slice_to_its_cons
             assert args == {"from": str(move.producer), "to": str(move.consumer)}
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(schedules())
 def test_counters_are_the_memory_steps(schedule):
     events = trace(shown_of(schedule))

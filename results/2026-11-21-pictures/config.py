@@ -70,10 +70,12 @@ def in_a_v(problem: Problem, limit: int) -> Problem:
 
 
 def in_unit_times(ranks: int, microbatches: int, chunks: int) -> Problem:
-    """F = B = W = 1, no transfers."""
-    one = OpCost(ticks=1)
+    """F = B = W = 2 ticks on a rank, in one stage or in two of a V; no transfers."""
+    ticks = 2 // chunks
     stage = StageCosts(
-        F=OpCost(ticks=1, alloc_bytes=2 // chunks), B=one, W=OpCost(ticks=1, free_bytes=2 // chunks)
+        F=OpCost(ticks=ticks, alloc_bytes=ticks),
+        B=OpCost(ticks=ticks),
+        W=OpCost(ticks=ticks, free_bytes=ticks),
     )
     kind = PlacementKind.LOOP if chunks == 1 else PlacementKind.V
     return uniform_problem(ranks, microbatches, stage, chunks=chunks, kind=kind, name="unit times")

@@ -73,7 +73,7 @@ def export(name: str, shown: Sequence[Shown]) -> bytes:
     InputError
         When there is no such target or there are too many schedules.
     InvalidOrdersError
-        When a schedule does not hold exactly its problem's ops, in order of time.
+        When a schedule does not hold exactly its problem's ops, in order of time, or lasts no time.
     """
     target = find_target(name)
     check_count(target, len(shown))
@@ -109,7 +109,7 @@ def check_count(target: Target, count: int) -> None:
 
 
 def _check_drawable(title: str, schedule: Schedule) -> None:
-    """Make sure that every op stands once and a rank's ops are listed in order; their times may be any."""
+    """Make sure that every op stands once, in order of time, and some last; their times may be any else."""
     problem = schedule.problem
     graph = build_graph(problem, divided_in_orders(problem, schedule.orders))
     graph.orders_to_ids(schedule.orders)
@@ -122,3 +122,5 @@ def _check_drawable(title: str, schedule: Schedule) -> None:
                     f"{before}: list its ops in order of time, each with its start before its end"
                 )
             before = timed
+    if all(timed.start == timed.end for row in schedule.ranks for timed in row):
+        raise InvalidOrdersError(f"{title}: no op lasts any time: give an op an end after its start")

@@ -95,8 +95,8 @@ class _Trace:
     def names(self) -> Iterator[Event]:
         """What processes and lanes are called, and in which order they stand.
 
-        Perfetto puts processes with more slices first, whatever their place in the order, and sorts those with
-        as many by name: so ranks are written with as many digits as the last one.
+        Perfetto puts processes with more slices first, whatever order is asked for, and sorts those with as many
+        by name: so ranks are written with as many digits as the last one.
         """
         digits = len(str(len(self._processes) - 1))
         for rank, process in enumerate(self._processes):

@@ -37,7 +37,8 @@ SETTINGS = {
 NO_DATES: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 """The same schedules give the same bytes, whenever they are drawn."""
 
-NOTE_COLUMNS = 130
+LONGEST_TITLE, NOTE_COLUMNS = 84, 95
+"""In characters: a title is cut off after so many, a note goes on in the next line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def _write(figure: Figure, title: str, lines: list[str], top: float) -> None:
     plain: dict[str, Any] = {"color": style.INK, "parse_math": False}  # a title may hold dollar signs
     x = style.LEFT_INCHES / width
     y = top - style.TITLE_INCHES
+    if len(title) > LONGEST_TITLE:
+        title = title[: LONGEST_TITLE - 1] + "…"
     figure.text(x, y / height, title, fontsize=style.TITLE_POINTS, weight="bold", **plain)
     for line in lines:
         y -= style.LINE_INCHES
