@@ -95,7 +95,7 @@ class _Trace:
     def names(self) -> Iterator[Event]:
         """What processes and lanes are called, and in which order they stand.
 
-        Perfetto puts processes with more slices first, whatever order is asked for, and sorts those with as many
+        Perfetto puts processes with more slices first, whatever order is asked for, and sorts equal ones
         by name: so ranks are written with as many digits as the last one.
         """
         digits = len(str(len(self._processes) - 1))
