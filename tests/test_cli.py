@@ -24,7 +24,17 @@ from synth.verify import verify_schedule
 
 TO_THE_END = ["--time-limit", "60", "--workers", "1"]
 """For searches that end at the optimum, at once where what they run is compiled already."""
-COMMANDS = ("synthesize", "instances", "baseline", "compare", "bound", "verify", "simulate", "explain")
+COMMANDS = (
+    "synthesize",
+    "instances",
+    "baseline",
+    "compare",
+    "bound",
+    "verify",
+    "simulate",
+    "explain",
+    "export",
+)
 SCRIPTS = Path(sys.executable).parent
 BEFORE = "what was there before\n"
 

@@ -41,6 +41,7 @@ CORNERS = {
         "synth/search/blocks.py",
     ),
     "pulp": ("synth/exact/counters.py", "synth/exact/highs.py"),
+    "matplotlib": ("synth/export/figure/",),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/strips.py", "synth/cli/"),

@@ -2,7 +2,17 @@
 
 from types import ModuleType
 
-from synth.cli.commands import baseline, bound, compare, explain, instances, simulate, synthesize, verify
+from synth.cli.commands import (
+    baseline,
+    bound,
+    compare,
+    explain,
+    export,
+    instances,
+    simulate,
+    synthesize,
+    verify,
+)
 
 COMMANDS: dict[str, ModuleType] = {
     "synthesize": synthesize,
@@ -13,5 +23,6 @@ COMMANDS: dict[str, ModuleType] = {
     "verify": verify,
     "simulate": simulate,
     "explain": explain,
+    "export": export,
 }
 """By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""

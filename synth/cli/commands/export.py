@@ -1,0 +1,66 @@
+"""``export``: schedules in the forms that other programs read and papers show."""
+
+from __future__ import annotations
+
+import argparse
+
+from synth.cli.exit_codes import DONE
+from synth.cli.streams import check_output
+from synth.document import read_schedule
+from synth.errors import InputError
+from synth.export import TARGETS, Shown, Target, check_count, export, find_target
+from synth.files import STANDARD_STREAM, read_text, write_whole
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``export`` takes."""
+    add = parser.add_argument
+    add("schedules", metavar="SCHEDULE", nargs="+", help="a schedule document, or - for standard input")
+    targets = "; ".join(f"{target.name}: {target.what}" for target in TARGETS.values())
+    add("--to", metavar="TARGET", required=True, help=targets)
+    add("-o", "--output", metavar="PATH", help="the file to write, - for standard output")
+    add(
+        "--title",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="instead of the problem's name and the method; once for each schedule",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write schedules as figures, traces and other programs' input."""
+    target = find_target(options.to)
+    _check(options, target)
+    write_whole(options.output, export(target.name, _shown(options)))
+    return DONE
+
+
+def _check(options: argparse.Namespace, target: Target) -> None:
+    """Refuse what cannot be done before anything is read."""
+    if options.output is None:
+        example = f"schedule{target.suffix}"
+        raise InputError(
+            f"export needs -o: name the file to write, such as {example}, or - for standard output"
+        )
+    check_count(target, len(options.schedules))
+    if options.schedules.count(STANDARD_STREAM) > 1:
+        raise InputError("- is given more than once: standard input holds one schedule; name files")
+    if options.title and len(options.title) != len(options.schedules):
+        raise InputError(
+            f"--title is given {len(options.title)} times for {len(options.schedules)} schedules: "
+            "give it once for each, or leave it out"
+        )
+    check_output(options.output)
+
+
+def _shown(options: argparse.Namespace) -> list[Shown]:
+    documents = [read_schedule(read_text(path), path) for path in options.schedules]
+    titles = options.title or [
+        f"{document.schedule.problem.name or 'schedule'}: {document.provenance.method}"
+        for document in documents
+    ]
+    return [
+        Shown(title=title, schedule=document.schedule, certificate=document.certificate)
+        for title, document in zip(titles, documents, strict=True)
+    ]
