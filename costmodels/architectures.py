@@ -154,7 +154,9 @@ def _gpt2(fields: ConfigFields, name: str) -> ModelShape:
         hidden_dropout=fields.probability("resid_pdrop", 0.1) > 0,
         attention_dropout=fields.probability("attn_pdrop", 0.1) > 0,
         modules=ModuleNames(
-            embeddings=("transformer.wte", "transformer.wpe"), block="transformer.h.{}", norm="transformer.ln_f"
+            embeddings=("transformer.wte", "transformer.wpe"),
+            block="transformer.h.{}",
+            norm="transformer.ln_f",
         ),
     )
 

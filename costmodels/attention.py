@@ -55,7 +55,11 @@ def _grouped_projections(attention: GroupedAttention, hidden: int, training: Tra
     if attention.qk_norm:
         operations.append(
             pointwise(
-                "norms of queries and keys", 2 * size, 3 * size, kept_bytes=size, parameters=2 * attention.head_size
+                "norms of queries and keys",
+                2 * size,
+                3 * size,
+                kept_bytes=size,
+                parameters=2 * attention.head_size,
             )
         )
     if attention.rotary:
@@ -137,7 +141,9 @@ def _core(attention: Attention, training: Training, *, dropout: bool) -> list[Op
     heads = attention.heads // t
     scores = training.tokens * training.sequence_length * heads
     values = training.tokens * heads * attention.value_size * number
-    queries_and_keys = training.tokens * (attention.heads + attention.kv_heads) * attention.key_size // t * number
+    queries_and_keys = (
+        training.tokens * (attention.heads + attention.kv_heads) * attention.key_size // t * number
+    )
     kept_values = training.tokens * attention.kv_heads * attention.value_size // t * number
     first, second = 2 * scores * attention.key_size, 2 * scores * attention.value_size
     operations = [
@@ -153,7 +159,10 @@ def _core(attention: Attention, training: Training, *, dropout: bool) -> list[Op
             pointwise("attention dropout", size, size, kept_bytes=scores * MASK_BYTES, is_score=True)
         )
     kept = scores * number if dropout else 0
-    return [*operations, _score_product("weighted values", second, kept_values + values + scores * number, kept)]
+    return [
+        *operations,
+        _score_product("weighted values", second, kept_values + values + scores * number, kept),
+    ]
 
 
 def _score_product(name: str, flops: int, moved_bytes: int, kept_bytes: int) -> Operation:

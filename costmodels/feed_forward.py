@@ -15,9 +15,7 @@ from costmodels.operations import (
 from costmodels.training import Training
 
 
-def feed_forward_operations(
-    inner: FeedForward | Experts, hidden: int, training: Training
-) -> list[Operation]:
+def feed_forward_operations(inner: FeedForward | Experts, hidden: int, training: Training) -> list[Operation]:
     """The feed-forward part from the normed hidden state to what is added to the residual stream."""
     if isinstance(inner, Experts):
         return _experts(inner, hidden, training)
@@ -28,9 +26,7 @@ def feed_forward_operations(
     ]
 
 
-def _dense(
-    inner: FeedForward, hidden: int, training: Training, *, input_bytes: int
-) -> list[Operation]:
+def _dense(inner: FeedForward, hidden: int, training: Training, *, input_bytes: int) -> list[Operation]:
     """Up, the non-linearity, down: 18sbh kept for GPT's width of 4h, 19sbh with the mask of the dropout behind."""
     up = inner.up_width // training.tensor_parallel
     width = inner.width // training.tensor_parallel
@@ -54,9 +50,7 @@ def _activation(inner: FeedForward, tokens: int, width: int, training: Training)
     """The non-linearity keeps its input; fused with the product where it is gated, so both factors and no more."""
     size = tokens * width * training.number_bytes
     factors = 2 if inner.gated else 1
-    return pointwise(
-        "activation", (factors + 1) * size, (2 * factors + 1) * size, kept_bytes=factors * size
-    )
+    return pointwise("activation", (factors + 1) * size, (2 * factors + 1) * size, kept_bytes=factors * size)
 
 
 def _experts(inner: Experts, hidden: int, training: Training) -> list[Operation]:

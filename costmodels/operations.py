@@ -153,7 +153,9 @@ def pointwise(
     )
 
 
-def norm(name: str, training: Training, width: int, parameters: int, *, tokens: int | None = None) -> Operation:
+def norm(
+    name: str, training: Training, width: int, parameters: int, *, tokens: int | None = None
+) -> Operation:
     """A layer or RMS norm: keeps its input, 2sbh (arXiv 2205.05198, section 4.1)."""
     rows = training.outside_tokens if tokens is None else tokens
     size = rows * width * training.number_bytes

@@ -22,7 +22,7 @@ class Efficiencies:
 
     matmul: float = 0.8
     attention: float = 0.5
-    memory: float = 0.5
+    memory: float = 0.46
     link: float = 0.8
 
     def __post_init__(self) -> None:
@@ -61,7 +61,9 @@ class Machine:
 
     def _seconds(self, work: Work) -> float:
         share, peak = self.efficiencies, self.gpu.flops_per_s(self.precision)
-        arithmetic = work.matmul_flops / (share.matmul * peak) + work.attention_flops / (share.attention * peak)
+        arithmetic = work.matmul_flops / (share.matmul * peak) + work.attention_flops / (
+            share.attention * peak
+        )
         memory = work.moved_bytes / (share.memory * self.gpu.memory_bytes_per_s)
         sent = self._sending(work.tensor_bytes, self.tensor_link) + self._sending(
             work.expert_bytes, self.expert_link

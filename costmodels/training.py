@@ -88,6 +88,18 @@ class Training:
                 f"replicas, over which experts are spread: give a divisor of {self.data_parallel}"
             )
 
+    def __str__(self) -> str:
+        words = [
+            f"microbatch {self.microbatch_size} of {self.sequence_length} tokens",
+            f"{self.precision} with gradients of {self.gradient_bytes} bytes",
+            f"{self.attention} attention",
+            f"{self.recompute} recomputation",
+            f"tensor parallel {self.tensor_parallel}" + ", sequence parallel" * self.sequence_parallel,
+            f"expert parallel {self.expert_parallel}",
+            f"data parallel {self.data_parallel}, ZeRO-{self.zero_stage}",
+        ]
+        return ", ".join(words)
+
     @property
     def tokens(self) -> int:
         """Tokens in a microbatch: s·b."""
@@ -138,7 +150,9 @@ def check_divides(model: ModelShape, training: Training) -> None:
                     f"give a divisor of {inner.count}"
                 )
     if training.expert_parallel > 1 and not has_experts:
-        raise InputError(f"--ep {training.expert_parallel} is given, and {model.name} has no experts: leave it out")
+        raise InputError(
+            f"--ep {training.expert_parallel} is given, and {model.name} has no experts: leave it out"
+        )
 
 
 def _check_tensor_parallel(degree: int, size: int, what: str) -> None:

@@ -1,0 +1,359 @@
+"""``model``: a problem from a model's configuration and a machine."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from costmodels.architectures import MOST_BLOCKS
+from costmodels.config_fields import LARGEST_SIZE
+from costmodels.described import Style, describe_model
+from costmodels.fitting import RankMemory, memory_by_rank, remedies
+from costmodels.hardware import find_gpu, find_link, gpu_names, link_names
+from costmodels.model_shape import ModelShape
+from costmodels.planning import GPUS_PER_NODE, Cluster, Pipeline, Plan, make_plan
+from costmodels.roofline import Efficiencies
+from costmodels.training import AttentionKernel, Precision, Recompute, Training
+from synth.cli.arguments import add_json_argument, add_name_argument, seconds, whole_number
+from synth.cli.exit_codes import DONE, NO_SCHEDULE
+from synth.cli.showing import check_output_option
+from synth.cli.streams import Printer, complain, print_json
+from synth.document import write_problem
+from synth.errors import InputError
+from synth.files import write_whole
+from synth.memory import parse_size
+from synth.placement import PlacementKind
+from synth.problem import Objective
+from synth.report import plain_table
+
+MOST_RANKS = 1024
+MOST_TOKENS = 2**26
+"""Of one sequence, and of sequences in a microbatch: beyond them sums leave 64 bits."""
+COARSE_ROUNDING = 0.01
+"""A larger rounding error of an op is said."""
+DESCRIBED = ("layers", "hidden", "heads", "vocab")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``model`` takes."""
+    parser.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help="a model's config.json (Hugging Face), - for standard input",
+    )
+    _add_description_arguments(parser.add_argument_group("instead of CONFIG"))
+    _add_pipeline_arguments(parser)
+    _add_training_arguments(parser)
+    _add_machine_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="PROBLEM", help="write the problem document, - for stdout")
+    add_json_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Turn a model's configuration and a machine into a problem, and say what fits."""
+    check_output_option(options)
+    plan = make_plan(_model(options), _training(options), _pipeline(options), _cluster(options))
+    if options.output is not None:
+        write_whole(options.output, write_problem(plan.problem))
+    rows = memory_by_rank(plan)
+    if options.json:
+        print_json(_answer(plan, rows))
+    else:
+        _show(plan, rows, Printer(options.output))
+    if plan.rounding_error > COARSE_ROUNDING:
+        complain(f"rounding changes an op by up to {plan.rounding_error:.1%}: give a shorter --tick-seconds")
+    if all(row.microbatches for row in rows):
+        return DONE
+    short = [str(rank) for rank, row in enumerate(rows) if not row.microbatches]
+    complain(f"no schedule exists: one microbatch does not fit on rank {', '.join(short)}")
+    return NO_SCHEDULE
+
+
+def _add_description_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--layers", type=whole_number(1, MOST_BLOCKS), metavar="L", help="transformer blocks")
+    for flag, what in (
+        ("--hidden", "hidden size"),
+        ("--heads", "attention heads"),
+        ("--vocab", "vocabulary"),
+    ):
+        add(flag, type=whole_number(1, LARGEST_SIZE), metavar="N", help=what)
+    add("--kv-heads", type=whole_number(1, LARGEST_SIZE), metavar="N", help="key heads (default all heads)")
+    add("--intermediate", type=whole_number(1, LARGEST_SIZE), metavar="N", help="feed-forward width")
+    add("--style", choices=[*Style], default=Style.LLAMA, help="of the blocks (default %(default)s)")
+
+
+def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--pp", type=whole_number(1, MOST_RANKS), required=True, metavar="P", help="pipeline ranks")
+    add("--microbatches", type=whole_number(1), required=True, metavar="M", help="microbatches per iteration")
+    add("--chunks", type=whole_number(1, MOST_BLOCKS), metavar="V", help="stages per rank (default 1)")
+    add("--stages", type=whole_number(1, MOST_BLOCKS), metavar="S", help="instead of --chunks: stages in all")
+    named = [PlacementKind.LOOP, PlacementKind.V, PlacementKind.WAVE]
+    add_name_argument(
+        parser,
+        "--placement",
+        named,
+        help_text="stages to ranks (default loop; with several chunks v or wave)",
+    )
+    add("--first", type=whole_number(0, MOST_BLOCKS), metavar="N", help="blocks of the first stage")
+    add("--last", type=whole_number(0, MOST_BLOCKS), metavar="N", help="blocks of the last stage")
+    add("--no-split", action="store_true", help="offer the whole backward only")
+    add_name_argument(parser, "--objective", list(Objective), help_text="what to minimise (default makespan)")
+    add(
+        "--tick-seconds",
+        type=seconds,
+        default=1e-6,
+        metavar="S",
+        help="length of a tick (default %(default)s)",
+    )
+
+
+def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--microbatch", type=whole_number(1, MOST_TOKENS), required=True, metavar="B", help="sequences in one"
+    )
+    add("--seq", type=whole_number(1, MOST_TOKENS), required=True, metavar="S", help="tokens in a sequence")
+    add(
+        "--tp", type=whole_number(1), default=1, metavar="T", help="tensor-parallel GPUs per rank (default 1)"
+    )
+    add("--sequence-parallel", action="store_true", help="share the tokens between tensor-parallel regions")
+    add("--ep", type=whole_number(1), default=1, metavar="E", help="expert-parallel degree (default 1)")
+    add("--dp", type=whole_number(1), default=1, metavar="D", help="replicas of the pipeline (default 1)")
+    add(
+        "--zero",
+        type=whole_number(0, 2),
+        default=0,
+        metavar="{0,1,2}",
+        help="what replicas share (default 0)",
+    )
+    for flag, names, default in (
+        ("--attention", AttentionKernel, AttentionKernel.FLASH),
+        ("--recompute", Recompute, Recompute.NONE),
+        ("--dtype", Precision, Precision.BF16),
+    ):
+        add_name_argument(parser, flag, list(names), help_text=f"default {default}")
+        parser.set_defaults(**{flag.lstrip("-"): default})
+    add(
+        "--gradient-bytes",
+        type=int,
+        choices=(2, 4),
+        default=4,
+        help="of one accumulated gradient (default %(default)s)",
+    )
+
+
+def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--gpu", required=True, metavar="NAME", help=", ".join(gpu_names()))
+    add(
+        "--gpus-per-node",
+        type=whole_number(1),
+        default=GPUS_PER_NODE,
+        metavar="N",
+        help="default %(default)s",
+    )
+    links = ", ".join(link_names())
+    add("--link", metavar="NAME", help=f"between all pipeline ranks: {links}")
+    add("--network", metavar="NAME", help="between nodes (default: what the GPU usually has)")
+    add("--memory-limit", metavar="X", help="what a GPU may hold, such as 72GiB (default: all but 4 GiB)")
+    add(
+        "--efficiency",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help=f"share of a peak that is reached (default {Efficiencies()})",
+    )
+
+
+def _model(options: argparse.Namespace) -> ModelShape:
+    # Imported here: every other command does without.
+    from costmodels.architectures import read_model
+
+    given = [name for name in DESCRIBED if getattr(options, name) is not None]
+    if options.config is not None:
+        if given:
+            raise InputError(f"CONFIG and --{given[0]} are both given: give one or the other")
+        return read_model(options.config)
+    missing = [name for name in DESCRIBED if name not in given]
+    if missing:
+        raise InputError(f"neither CONFIG nor --{missing[0]} is given: give a config.json, or {_flags()}")
+    return describe_model(
+        options.style,
+        layers=options.layers,
+        hidden=options.hidden,
+        heads=options.heads,
+        vocabulary=options.vocab,
+        positions=options.seq,
+        kv_heads=options.kv_heads,
+        width=options.intermediate,
+    )
+
+
+def _flags() -> str:
+    return " ".join(f"--{name}" for name in DESCRIBED)
+
+
+def _training(options: argparse.Namespace) -> Training:
+    return Training(
+        microbatch_size=options.microbatch,
+        sequence_length=options.seq,
+        tensor_parallel=options.tp,
+        sequence_parallel=options.sequence_parallel,
+        expert_parallel=options.ep,
+        data_parallel=options.dp,
+        zero_stage=options.zero,
+        precision=options.dtype,
+        gradient_bytes=options.gradient_bytes,
+        attention=options.attention,
+        recompute=options.recompute,
+    )
+
+
+def _pipeline(options: argparse.Namespace) -> Pipeline:
+    chunks = _chunks(options)
+    usual = {1: PlacementKind.LOOP, 2: PlacementKind.V}.get(chunks, PlacementKind.WAVE)
+    return Pipeline(
+        num_ranks=options.pp,
+        num_microbatches=options.microbatches,
+        chunks=chunks,
+        kind=options.placement or usual,
+        first_blocks=options.first,
+        last_blocks=options.last,
+        divided=not options.no_split,
+        objective=options.objective or Objective.MAKESPAN,
+        tick_seconds=options.tick_seconds,
+    )
+
+
+def _chunks(options: argparse.Namespace) -> int:
+    if options.stages is None:
+        return int(options.chunks or 1)
+    if options.chunks is not None:
+        raise InputError("--chunks and --stages are both given: give one or the other")
+    chunks, odd = divmod(options.stages, options.pp)
+    if odd or not chunks:
+        raise InputError(
+            f"--stages {options.stages} is given with --pp {options.pp}: give a multiple of {options.pp}"
+        )
+    return int(chunks)
+
+
+def _cluster(options: argparse.Namespace) -> Cluster:
+    return Cluster(
+        gpu=find_gpu(options.gpu),
+        gpus_per_node=options.gpus_per_node,
+        efficiencies=_efficiencies(options.efficiency),
+        network=None if options.network is None else find_link(options.network),
+        rank_link=None if options.link is None else find_link(options.link),
+        limit_bytes=None if options.memory_limit is None else parse_size(options.memory_limit),
+    )
+
+
+def _efficiencies(given: list[str]) -> Efficiencies:
+    known = Efficiencies.__dataclass_fields__
+    shares = {}
+    for text in given:
+        name, _, share = text.partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            name = ""
+        if name not in known:
+            raise InputError(
+                f"--efficiency {text} is given: give NAME=SHARE with a name of {', '.join(known)}"
+            )
+    return Efficiencies(**shares)
+
+
+def _show(plan: Plan, rows: list[RankMemory], printer: Printer) -> None:
+    printer.table(_stage_table(plan))
+    printer.table(_memory_table(plan, rows))
+    for line in _verdict(plan, rows):
+        printer.line(line)
+
+
+def _stage_table(plan: Plan) -> Any:
+    problem, tick_ms = plan.problem, plan.problem.tick_seconds * 1e3
+    rows = []
+    for stage, (costs, rank) in enumerate(zip(problem.stages, problem.stage_to_rank, strict=True)):
+        times = [costs.F.ticks, *(cost.ticks if cost else 0 for cost in (costs.B, costs.W, costs.BW))]
+        cells = [f"{ticks * tick_ms:.3f}" if ticks else "-" for ticks in times]
+        rows.append([str(stage), str(rank), _layers(costs.layers), *cells])
+    title = f"{problem.name}, {plan.model.parameters / 1e9:.2f}B parameters: times in ms"
+    return plain_table(title, ("stage", "rank", "layers", "F", "B", "W", "BW"), rows)
+
+
+def _layers(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+
+
+def _memory_table(plan: Plan, rows: list[RankMemory]) -> Any:
+    headings = (
+        "rank", "weights", "gradients", "optimizer", "per microbatch", "fit at once", "1F1B needs", "limit", "1F1B",
+    )  # fmt: skip
+    cells = [
+        [
+            str(rank),
+            *map(
+                _gib, (row.static.weights, row.static.gradients, row.static.optimizer, row.activation_bytes)
+            ),
+            str(row.microbatches),
+            *map(_gib, (row.one_f_one_b_bytes, row.limit_bytes)),
+            "fits" if row.one_f_one_b_bytes <= row.limit_bytes else "too much",
+        ]
+        for rank, row in enumerate(rows)
+    ]
+    return plain_table(f"Memory of one {plan.cluster.gpu.name} in GiB", headings, cells)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.2f}"
+
+
+def _verdict(plan: Plan, rows: list[RankMemory]) -> list[str]:
+    """What fits, and what would make more fit."""
+    if all(row.one_f_one_b_bytes <= row.limit_bytes for row in rows):
+        return ["1F1B fits on every rank."]
+    if all(row.microbatches for row in rows):
+        lines = [
+            "1F1B does not fit. Schedules that hold fewer microbatches do: synthesize looks for the best."
+        ]
+    else:
+        lines = ["Nothing fits: some rank cannot hold its static bytes and one microbatch."]
+    found = remedies(plan)
+    for remedy in found:
+        lines.append(f"  with {remedy.change}: {remedy.fits} fits")
+    if not found:
+        lines.append("  No single change of parallelism or recomputation does: combine several.")
+    return lines
+
+
+def _answer(plan: Plan, rows: list[RankMemory]) -> dict[str, Any]:
+    problem = plan.problem
+    return {
+        "name": problem.name,
+        "parameters": plan.model.parameters,
+        "source": problem.source,
+        "rounding_error": plan.rounding_error,
+        "transfer_rounding_error": plan.transfer_rounding_error,
+        "stages": [list(costs.layers) for costs in problem.stages],
+        "ranks": [
+            {
+                "weights_bytes": row.static.weights,
+                "gradients_bytes": row.static.gradients,
+                "optimizer_bytes": row.static.optimizer,
+                "activation_bytes_per_microbatch": row.activation_bytes,
+                "microbatches_that_fit": row.microbatches,
+                "least_bytes": row.least_bytes,
+                "one_f_one_b_bytes": row.one_f_one_b_bytes,
+                "limit_bytes": row.limit_bytes,
+            }
+            for row in rows
+        ],
+        "remedies": [{"change": r.change, "fits": r.fits} for r in remedies(plan)]
+        if any(row.one_f_one_b_bytes > row.limit_bytes for row in rows)
+        else [],
+    }
