@@ -229,7 +229,7 @@ def _rms_model(
     attention: Attention,
     inner: Sequence[FeedForward | Experts] | None = None,
 ) -> ModelShape:
-    """A model with RMS norms and rotary positions; without ``inner``, the same gated feed-forward throughout."""
+    """A model with RMS norms and rotary positions; without ``inner``, one gated feed-forward throughout."""
     count = fields.count("num_hidden_layers", most=MOST_BLOCKS)
     if inner is None:
         bias = fields.flag("mlp_bias", False)

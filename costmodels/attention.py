@@ -68,7 +68,7 @@ def _grouped_projections(attention: GroupedAttention, hidden: int, training: Tra
 
 
 def _latent_projections(attention: LatentAttention, hidden: int, training: Training) -> list[Operation]:
-    """Down to the latents, which every GPU has whole, and up to this GPU's heads (arXiv 2405.04434, eq. 9-19)."""
+    """Down to the latents, whole on every GPU, and up to this GPU's heads (arXiv 2405.04434, eq. 9-19)."""
     t, tokens, number = training.tensor_parallel, training.outside_tokens, training.number_bytes
     heads = attention.heads // t
     rank, queries = attention.query_rank, heads * attention.key_size
@@ -110,10 +110,10 @@ def _output_projection(attention: Attention, hidden: int, training: Training) ->
 
 
 def _flash(attention: Attention, training: Training) -> Operation:
-    """The fused kernel: causality halves the 2·s²·b·a·(key + value) operations of F; B computes the scores again.
+    """The fused kernel: causality halves F's 2·s²·b·a·(key + value) operations; B computes the scores again.
 
-    F is two matrix products, B five (arXiv 2205.14135, algorithms 1 and 4). Queries, keys and values are kept,
-    and one full-precision number per row and head; the output is kept by the projection behind.
+    F is two matrix products, B five (arXiv 2205.14135, algorithms 1 and 4). Queries, keys and values are
+    kept, and one full-precision number per row and head; the output is kept by the projection behind.
     """
     heads = attention.heads // training.tensor_parallel
     pairs = training.tokens * training.sequence_length * heads // 2

@@ -17,7 +17,7 @@ class Style(StrEnum):
     LLAMA = "llama"
     """RMS norms, rotary positions, a gated feed-forward of 8h/3, no biases, no dropout."""
     GPT = "gpt"
-    """Layer norms, learned positions, a feed-forward of 4h, biases, dropout, a tied head: as in 2205.05198."""
+    """Layer norms, learned positions, a feed-forward of 4h, biases, dropout and a tied head."""
 
 
 def describe_model(

@@ -27,7 +27,7 @@ def feed_forward_operations(inner: FeedForward | Experts, hidden: int, training:
 
 
 def _dense(inner: FeedForward, hidden: int, training: Training, *, input_bytes: int) -> list[Operation]:
-    """Up, the non-linearity, down: 18sbh kept for GPT's width of 4h, 19sbh with the mask of the dropout behind."""
+    """Up, the non-linearity, down: 18sbh kept for GPT's width of 4h, 19sbh with the dropout mask behind."""
     up = inner.up_width // training.tensor_parallel
     width = inner.width // training.tensor_parallel
     return [
@@ -47,7 +47,7 @@ def _dense(inner: FeedForward, hidden: int, training: Training, *, input_bytes: 
 
 
 def _activation(inner: FeedForward, tokens: int, width: int, training: Training) -> Operation:
-    """The non-linearity keeps its input; fused with the product where it is gated, so both factors and no more."""
+    """The non-linearity keeps its input; gated, both factors, because it is fused with their product."""
     size = tokens * width * training.number_bytes
     factors = 2 if inner.gated else 1
     return pointwise("activation", (factors + 1) * size, (2 * factors + 1) * size, kept_bytes=factors * size)

@@ -44,7 +44,7 @@ class RankMemory:
 
     @property
     def microbatches(self) -> int:
-        """How many microbatches it can hold at once: one with what its backward adds, the others beside it."""
+        """How many microbatches it can hold at once: one with what its backward adds, others beside it."""
         if self.least_bytes > self.limit_bytes:
             return 0
         return 1 + (self.limit_bytes - self.least_bytes) // max(1, self.activation_bytes)
@@ -96,7 +96,7 @@ ONE_AT_A_TIME = "one microbatch at a time"
 
 
 def remedies(plan: Plan) -> list[Remedy]:
-    """Single changes under which a plan fits that does not, or fits a baseline where 1F1B does not fit yet."""
+    """Single changes under which a plan fits that does not, or a baseline fits where 1F1B does not yet."""
     fitted = fits_at_all(plan)
     found = []
     for words, changed in _changes(plan):

@@ -41,7 +41,7 @@ class GroupedAttention:
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
             raise InputError(
-                f"{self.heads} query heads are given with {self.kv_heads} key heads, which share them evenly: "
+                f"{self.heads} query heads are given with {self.kv_heads} key heads, each for as many: "
                 f"give a divisor of {self.heads}"
             )
 
@@ -69,7 +69,7 @@ class GroupedAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention:
-    """Multi-head latent attention: keys and values come from one narrow latent (arXiv 2405.04434, section 2.1).
+    """Multi-head latent attention: keys and values come from a latent (arXiv 2405.04434, section 2.1).
 
     Parameters
     ----------
@@ -171,7 +171,8 @@ class Experts:
     def __post_init__(self) -> None:
         if self.per_token > self.count:
             raise InputError(
-                f"{self.per_token} experts per token are given with {self.count} experts: give at most {self.count}"
+                f"{self.per_token} experts per token are given with {self.count} experts: "
+                f"give at most {self.count}"
             )
 
     def parameters(self, hidden: int) -> int:

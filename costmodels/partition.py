@@ -112,8 +112,8 @@ def _check_enough_parts(chain: Chain, rules: CutRules) -> None:
     parts, num_stages = 1 + sum(chain.may_cut_before[1:]), len(rules.stage_to_rank)
     if parts < num_stages:
         raise InputError(
-            f"{num_stages} stages are asked of a model that can be cut into {parts} parts (embedding, blocks, "
-            f"norm, head with loss): ask for at most {parts}"
+            f"{num_stages} stages are asked of a model that can be cut into {parts} parts (embedding, "
+            f"blocks, norm, head with loss): ask for at most {parts}"
         )
 
 
@@ -142,7 +142,7 @@ def _best_cut(chain: Chain, rules: CutRules, limit_bytes: int | None) -> tuple[i
 def _walk(
     chain: Chain, rules: CutRules, limit_bytes: int | None, bound: int | None
 ) -> tuple[int, ...] | None:
-    """Dynamic programme over (stage, its end): the least maximum, or under a bound the least sum of squares."""
+    """Dynamic programme over stages and their ends: least maximum, or under a bound least sum of squares."""
     num_layers, num_stages = len(chain.costs), len(rules.stage_to_rank)
     time = list(accumulate(chain.costs, initial=0))
     held = list(accumulate(chain.held_bytes, initial=0))

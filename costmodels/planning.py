@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from costmodels.hardware import Gpu, Link
+from costmodels.cluster import Cluster
+from costmodels.hardware import Link
 from costmodels.layers import Layer, model_layers
 from costmodels.model_shape import ModelShape
 from costmodels.optimizer_state import StaticBytes, static_bytes
 from costmodels.partition import Chain, CutRules, cut_layers
 from costmodels.quantise import Quantiser
-from costmodels.roofline import Efficiencies, Machine, transfer_seconds
+from costmodels.roofline import Machine, transfer_seconds
 from costmodels.stages import PassCost, StagePasses, backward_rise_bytes, layer_seconds, stage_passes
 from costmodels.training import Training
 from synth.errors import InputError
 from synth.placement import PlacementKind, place
 from synth.problem import Objective, OpCost, Problem, StageCosts
 
-RESERVE_BYTES = 4 * 2**30
-"""What is kept free by default: the driver's context, communication buffers, what a layer holds only while it
-runs, and fragmentation. An assumption; allocators and kernels differ."""
-GPUS_PER_NODE = 8
 _PER_SECOND = 10**9
 """The cut compares whole nanoseconds."""
 
@@ -68,64 +65,6 @@ class Pipeline:
     def num_stages(self) -> int:
         """Stages on all ranks."""
         return self.num_ranks * self.chunks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """The GPUs and what connects them.
-
-    Parameters
-    ----------
-    gpu, gpus_per_node
-        The kind of GPU, and how many NVLink connects.
-    efficiencies
-        Shares of the peaks.
-    network
-        Between nodes.
-    rank_link
-        Between any two pipeline ranks, or None for NVLink inside a node and the network between nodes.
-    limit_bytes
-        What one GPU may hold, or None for all but the reserve.
-    """
-
-    gpu: Gpu
-    gpus_per_node: int = GPUS_PER_NODE
-    efficiencies: Efficiencies = field(default_factory=Efficiencies)
-    network: Link | None = None
-    rank_link: Link | None = None
-    limit_bytes: int | None = None
-
-    @property
-    def memory_limit_bytes(self) -> int:
-        """What one GPU may hold."""
-        return self.gpu.memory_bytes - RESERVE_BYTES if self.limit_bytes is None else self.limit_bytes
-
-    def link_within(self, gpus: int) -> Link:
-        """What connects so many neighbouring GPUs."""
-        return self.gpu.nvlink if gpus <= self.gpus_per_node else self.between_nodes
-
-    @property
-    def between_nodes(self) -> Link:
-        """The network."""
-        return self.network or self.gpu.network
-
-    def machine(self, training: Training) -> Machine:
-        """The GPU with the links of a stage: tensor-parallel peers next to each other, experts' beyond them."""
-        t = training.tensor_parallel
-        return Machine(
-            gpu=self.gpu,
-            precision=training.precision,
-            efficiencies=self.efficiencies,
-            tensor_link=self.link_within(t),
-            expert_link=self.link_within(t * training.expert_parallel),
-        )
-
-    def link_between(self, a: int, b: int, training: Training) -> Link:
-        """What connects two pipeline ranks: a node holds neighbouring ranks, as many as fit into it."""
-        if self.rank_link is not None:
-            return self.rank_link
-        per_node = max(1, self.gpus_per_node // (training.tensor_parallel * training.expert_parallel))
-        return self.gpu.nvlink if a // per_node == b // per_node else self.between_nodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,12 +156,12 @@ def provenance(plan: Plan) -> str:
             f"training: {training}",
             f"GPU: {gpu.name}, {cluster.gpus_per_node} in a node ({gpu.source})",
             f"times: roofline at efficiencies {cluster.efficiencies}",
-            f"transfers: {boundary_bytes(plan.model, training)} bytes over {' and '.join(links) or 'no link'}",
-            "activations and FLOPs: per operation, after arXiv 2205.05198 (section 4) and 2401.10241 (Table 1)",
+            f"transfers: {boundary_bytes(plan.model, training)} bytes over {', '.join(links) or 'nothing'}",
+            "activations and FLOPs: by operation, arXiv 2205.05198 (section 4) and 2401.10241 (Table 1)",
             "static bytes: Adam, arXiv 1910.02054 (section 3.1)",
             f"blocks per stage: {' '.join(map(str, blocks))}",
-            f"rounding to ticks of {plan.pipeline.tick_seconds:g} s: at most {plan.rounding_error:.2%} of an op, "
-            f"{plan.transfer_rounding_error:.2%} of a transfer",
+            f"rounding to ticks of {plan.pipeline.tick_seconds:g} s: at most {plan.rounding_error:.2%} of "
+            f"an op, {plan.transfer_rounding_error:.2%} of a transfer",
         ]
     )
 
@@ -233,7 +172,7 @@ def _links(plan: Plan) -> set[Link]:
 
 
 def boundary_bytes(model: ModelShape, training: Training) -> int:
-    """What one GPU sends to the next stage: 2sbh in half precision, a share of it with sequence parallelism."""
+    """What one GPU sends to the next stage: 2sbh in half precision, its share with sequence parallelism."""
     return training.hidden_bytes_per_width * model.hidden
 
 

@@ -1,4 +1,4 @@
-"""Seconds from work: each operation takes what the slower of arithmetic and memory takes (Williams et al., 2009)."""
+"""Seconds from work: an operation takes as long as the slower of arithmetic and memory (roofline)."""
 
 from __future__ import annotations
 

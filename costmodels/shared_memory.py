@@ -1,4 +1,4 @@
-"""The cut where the stages of a rank share its memory: no chain of cuts decides it stage by stage, so CP-SAT."""
+"""The cut where the stages of a rank share its memory: not to be decided stage by stage, so CP-SAT."""
 
 from __future__ import annotations
 

@@ -69,9 +69,9 @@ def stage_passes(layers: Sequence[Layer], machine: Machine) -> StagePasses:
 def backward_rise_bytes(layers: Sequence[Layer], *, divided: bool) -> int:
     """How far the backward of one microbatch rises above what F left behind.
 
-    While it is in a layer it holds, beside what F kept, what it computes again. When it leaves the layer, what
-    F kept is gone, and a divided backward leaves behind what W needs. What one layer holds only while it runs
-    is left to the memory reserve, in F as in B.
+    While it is in a layer it holds, beside what F kept, what it computes again. When it leaves the layer,
+    what F kept is gone, and a divided backward leaves behind what W needs. What one layer holds only while
+    it runs is left to the memory reserve, in F as in B.
     """
     live = highest = 0
     for layer in reversed(layers):

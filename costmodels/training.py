@@ -13,7 +13,7 @@ class AttentionKernel(StrEnum):
     """How attention is computed."""
 
     FLASH = "flash"
-    """Fused, skipping what causality masks; keeps one number per row instead of the scores (arXiv 2205.14135)."""
+    """Fused, skipping what causality masks; keeps a number per row, not the scores (arXiv 2205.14135)."""
     CORE = "core"
     """Two matrix products with a softmax between them, over the whole square; keeps the scores."""
 
@@ -52,7 +52,7 @@ class Training:
     tensor_parallel
         GPUs that share every layer of a stage; a pipeline rank is so many GPUs.
     sequence_parallel
-        Whether they also share the tokens between the tensor-parallel regions (arXiv 2205.05198, section 4.2.2).
+        Whether they also share the tokens between tensor-parallel regions (arXiv 2205.05198, section 4.2.2).
     expert_parallel
         Groups of GPUs that share the experts of a stage; part of the data-parallel ones.
     data_parallel, zero_stage
@@ -84,8 +84,8 @@ class Training:
             )
         if self.data_parallel % self.expert_parallel:
             raise InputError(
-                f"{self.expert_parallel}-way expert parallelism is given with {self.data_parallel} data-parallel "
-                f"replicas, over which experts are spread: give a divisor of {self.data_parallel}"
+                f"--ep {self.expert_parallel} is given with --dp {self.data_parallel}, over whose replicas "
+                f"experts are spread: give a divisor of {self.data_parallel}, or more replicas"
             )
 
     def __str__(self) -> str:
@@ -132,7 +132,8 @@ def check_divides(model: ModelShape, training: Training) -> None:
     s = training.sequence_length
     if 0 < model.learned_positions < s:
         raise InputError(
-            f"--seq {s} is given, and {model.name} knows {model.learned_positions} positions: give at most that"
+            f"--seq {s} is given, and {model.name} knows {model.learned_positions} positions: "
+            f"give at most {model.learned_positions}"
         )
     has_experts = False
     for block in dict.fromkeys(model.blocks):

@@ -28,7 +28,7 @@ def read_text(
     path
         A file, or ``-``.
     most_bytes, wanted
-        A larger file (by default than 1 GiB) is refused, before more of it is read, with what to give instead.
+        A file larger than this, by default 1 GiB, is refused with what to give instead.
 
     Raises
     ------

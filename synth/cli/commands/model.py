@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from costmodels.architectures import MOST_BLOCKS
+from costmodels.architectures import MOST_BLOCKS, read_model
+from costmodels.cluster import GPUS_PER_NODE, Cluster
 from costmodels.config_fields import LARGEST_SIZE
 from costmodels.described import Style, describe_model
-from costmodels.fitting import RankMemory, memory_by_rank, remedies
+from costmodels.fitting import memory_by_rank
 from costmodels.hardware import find_gpu, find_link, gpu_names, link_names
 from costmodels.model_shape import ModelShape
-from costmodels.planning import GPUS_PER_NODE, Cluster, Pipeline, Plan, make_plan
+from costmodels.planning import Pipeline, make_plan
 from costmodels.roofline import Efficiencies
 from costmodels.training import AttentionKernel, Precision, Recompute, Training
 from synth.cli.arguments import add_json_argument, add_name_argument, seconds, whole_number
 from synth.cli.exit_codes import DONE, NO_SCHEDULE
+from synth.cli.plans import plan_json, show_plan
 from synth.cli.showing import check_output_option
 from synth.cli.streams import Printer, complain, print_json
 from synth.document import write_problem
@@ -24,7 +25,6 @@ from synth.files import write_whole
 from synth.memory import parse_size
 from synth.placement import PlacementKind
 from synth.problem import Objective
-from synth.report import plain_table
 
 MOST_RANKS = 1024
 MOST_TOKENS = 2**26
@@ -58,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
         write_whole(options.output, write_problem(plan.problem))
     rows = memory_by_rank(plan)
     if options.json:
-        print_json(_answer(plan, rows))
+        print_json(plan_json(plan, rows))
     else:
-        _show(plan, rows, Printer(options.output))
+        show_plan(plan, rows, Printer(options.output))
     if plan.rounding_error > COARSE_ROUNDING:
         complain(f"rounding changes an op by up to {plan.rounding_error:.1%}: give a shorter --tick-seconds")
     if all(row.microbatches for row in rows):
@@ -169,9 +169,6 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _model(options: argparse.Namespace) -> ModelShape:
-    # Imported here: every other command does without.
-    from costmodels.architectures import read_model
-
     given = [name for name in DESCRIBED if getattr(options, name) is not None]
     if options.config is not None:
         if given:
@@ -266,94 +263,3 @@ def _efficiencies(given: list[str]) -> Efficiencies:
                 f"--efficiency {text} is given: give NAME=SHARE with a name of {', '.join(known)}"
             )
     return Efficiencies(**shares)
-
-
-def _show(plan: Plan, rows: list[RankMemory], printer: Printer) -> None:
-    printer.table(_stage_table(plan))
-    printer.table(_memory_table(plan, rows))
-    for line in _verdict(plan, rows):
-        printer.line(line)
-
-
-def _stage_table(plan: Plan) -> Any:
-    problem, tick_ms = plan.problem, plan.problem.tick_seconds * 1e3
-    rows = []
-    for stage, (costs, rank) in enumerate(zip(problem.stages, problem.stage_to_rank, strict=True)):
-        times = [costs.F.ticks, *(cost.ticks if cost else 0 for cost in (costs.B, costs.W, costs.BW))]
-        cells = [f"{ticks * tick_ms:.3f}" if ticks else "-" for ticks in times]
-        rows.append([str(stage), str(rank), _layers(costs.layers), *cells])
-    title = f"{problem.name}, {plan.model.parameters / 1e9:.2f}B parameters: times in ms"
-    return plain_table(title, ("stage", "rank", "layers", "F", "B", "W", "BW"), rows)
-
-
-def _layers(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
-
-
-def _memory_table(plan: Plan, rows: list[RankMemory]) -> Any:
-    headings = (
-        "rank", "weights", "gradients", "optimizer", "per microbatch", "fit at once", "1F1B needs", "limit", "1F1B",
-    )  # fmt: skip
-    cells = [
-        [
-            str(rank),
-            *map(
-                _gib, (row.static.weights, row.static.gradients, row.static.optimizer, row.activation_bytes)
-            ),
-            str(row.microbatches),
-            *map(_gib, (row.one_f_one_b_bytes, row.limit_bytes)),
-            "fits" if row.one_f_one_b_bytes <= row.limit_bytes else "too much",
-        ]
-        for rank, row in enumerate(rows)
-    ]
-    return plain_table(f"Memory of one {plan.cluster.gpu.name} in GiB", headings, cells)
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.2f}"
-
-
-def _verdict(plan: Plan, rows: list[RankMemory]) -> list[str]:
-    """What fits, and what would make more fit."""
-    if all(row.one_f_one_b_bytes <= row.limit_bytes for row in rows):
-        return ["1F1B fits on every rank."]
-    if all(row.microbatches for row in rows):
-        lines = [
-            "1F1B does not fit. Schedules that hold fewer microbatches do: synthesize looks for the best."
-        ]
-    else:
-        lines = ["Nothing fits: some rank cannot hold its static bytes and one microbatch."]
-    found = remedies(plan)
-    for remedy in found:
-        lines.append(f"  with {remedy.change}: {remedy.fits} fits")
-    if not found:
-        lines.append("  No single change of parallelism or recomputation does: combine several.")
-    return lines
-
-
-def _answer(plan: Plan, rows: list[RankMemory]) -> dict[str, Any]:
-    problem = plan.problem
-    return {
-        "name": problem.name,
-        "parameters": plan.model.parameters,
-        "source": problem.source,
-        "rounding_error": plan.rounding_error,
-        "transfer_rounding_error": plan.transfer_rounding_error,
-        "stages": [list(costs.layers) for costs in problem.stages],
-        "ranks": [
-            {
-                "weights_bytes": row.static.weights,
-                "gradients_bytes": row.static.gradients,
-                "optimizer_bytes": row.static.optimizer,
-                "activation_bytes_per_microbatch": row.activation_bytes,
-                "microbatches_that_fit": row.microbatches,
-                "least_bytes": row.least_bytes,
-                "one_f_one_b_bytes": row.one_f_one_b_bytes,
-                "limit_bytes": row.limit_bytes,
-            }
-            for row in rows
-        ],
-        "remedies": [{"change": r.change, "fits": r.fits} for r in remedies(plan)]
-        if any(row.one_f_one_b_bytes > row.limit_bytes for row in rows)
-        else [],
-    }
