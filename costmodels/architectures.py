@@ -44,7 +44,7 @@ def read_model(path: str) -> ModelShape:
     known = ", ".join(ARCHITECTURES)
     if kind is None:
         fields.refuse("$.model_type", "missing", f"give one of {known}")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         fields.refuse("$.model_type", shown(kind), f"give one of {known}")
     try:
         return ARCHITECTURES[kind](fields, _name(path))

@@ -123,7 +123,7 @@ def _catalogue() -> dict[str, Any]:
 def _entry(kind: str, name: str, what: str) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = _catalogue()[kind]
     if name not in entries:
-        near = difflib.get_close_matches(name.lower(), entries, n=2, cutoff=0.5)
-        hint = f"perhaps {' or '.join(near)} is meant; " if near else ""
+        near = difflib.get_close_matches(name.lower(), entries, n=1, cutoff=0.5)
+        hint = f"perhaps {near[0]} is meant; " if near else ""
         raise InputError(f"{name!r} is no {what} of the catalogue: {hint}it has {', '.join(entries)}")
     return entries[name]

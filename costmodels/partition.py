@@ -72,15 +72,16 @@ def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
         When there are more stages than parts to cut, or no cut has the blocks asked for.
     """
     _check_enough_parts(chain, rules)
-    num_stages = len(rules.stage_to_rank)
-    alone = len(set(rules.stage_to_rank)) == num_stages
-    cuts = _best_cut(chain, rules, limit_bytes=rules.limit_bytes if alone else None)
-    if cuts is None and not (alone and rules.limit_bytes is not None):
+    fastest = _best_cut(chain, rules, limit_bytes=None)
+    if fastest is None:
         raise InputError(
             "no cut has the blocks asked for in the first and the last stage: ask for fewer, or leave one out"
         )
-    if cuts is None or alone or rules.limit_bytes is None or _fits(chain, rules, cuts):
-        return cuts
+    if rules.limit_bytes is None or max(rank_bytes(chain, rules, fastest)) <= rules.limit_bytes:
+        return fastest
+    num_stages = len(rules.stage_to_rank)
+    if len(set(rules.stage_to_rank)) == num_stages:
+        return _best_cut(chain, rules, rules.limit_bytes)
     return cut_with_shared_memory(
         chain.costs,
         chain.held_bytes,
@@ -101,11 +102,6 @@ def rank_bytes(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int,
     for rank, (first, last) in zip(rules.stage_to_rank, pairwise(cuts), strict=True):
         held[rank] += sum(chain.held_bytes[first:last])
     return tuple(held)
-
-
-def _fits(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> bool:
-    limit = rules.limit_bytes
-    return limit is None or max(rank_bytes(chain, rules, cuts)) <= limit
 
 
 def _check_enough_parts(chain: Chain, rules: CutRules) -> None:

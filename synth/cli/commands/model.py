@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from enum import StrEnum
 
 from costmodels.architectures import MOST_BLOCKS, read_model
 from costmodels.cluster import GPUS_PER_NODE, Cluster
 from costmodels.config_fields import LARGEST_SIZE
 from costmodels.described import Style, describe_model
 from costmodels.fitting import memory_by_rank
-from costmodels.hardware import find_gpu, find_link, gpu_names, link_names
+from costmodels.hardware import Gpu, Link, find_gpu, find_link, gpu_names, link_names
 from costmodels.model_shape import ModelShape
 from costmodels.planning import Pipeline, make_plan
 from costmodels.roofline import Efficiencies
@@ -81,7 +82,6 @@ def _add_description_arguments(group: argparse._ArgumentGroup) -> None:
         add(flag, type=whole_number(1, LARGEST_SIZE), metavar="N", help=what)
     add("--kv-heads", type=whole_number(1, LARGEST_SIZE), metavar="N", help="key heads (default all heads)")
     add("--intermediate", type=whole_number(1, LARGEST_SIZE), metavar="N", help="feed-forward width")
-    add("--style", choices=[*Style], default=Style.LLAMA, help="of the blocks (default %(default)s)")
 
 
 def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +110,18 @@ def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_named_arguments(parser: argparse.ArgumentParser) -> None:
+    named: tuple[tuple[str, type[StrEnum], StrEnum, str], ...] = (
+        ("style", Style, Style.LLAMA, "blocks of a model without CONFIG"),
+        ("attention", AttentionKernel, AttentionKernel.FLASH, "kernel"),
+        ("recompute", Recompute, Recompute.NONE, "what the backward computes again"),
+        ("dtype", Precision, Precision.BF16, "of weights and activations"),
+    )
+    for name, names, default, what in named:
+        add_name_argument(parser, f"--{name}", list(names), help_text=f"{what} (default {default})")
+        parser.set_defaults(**{name: default})
+
+
 def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -129,13 +141,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="{0,1,2}",
         help="what replicas share (default 0)",
     )
-    for flag, names, default in (
-        ("--attention", AttentionKernel, AttentionKernel.FLASH),
-        ("--recompute", Recompute, Recompute.NONE),
-        ("--dtype", Precision, Precision.BF16),
-    ):
-        add_name_argument(parser, flag, list(names), help_text=f"default {default}")
-        parser.set_defaults(**{flag.lstrip("-"): default})
+    _add_named_arguments(parser)
     add(
         "--gradient-bytes",
         type=int,
@@ -156,7 +162,7 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         help="default %(default)s",
     )
     links = ", ".join(link_names())
-    add("--link", metavar="NAME", help=f"between all pipeline ranks: {links}")
+    add("--link", metavar="NAME", help=f"between all pipeline ranks: nvlink, {links}")
     add("--network", metavar="NAME", help="between nodes (default: what the GPU usually has)")
     add("--memory-limit", metavar="X", help="what a GPU may hold, such as 72GiB (default: all but 4 GiB)")
     add(
@@ -239,14 +245,22 @@ def _chunks(options: argparse.Namespace) -> int:
 
 
 def _cluster(options: argparse.Namespace) -> Cluster:
+    gpu = find_gpu(options.gpu)
     return Cluster(
-        gpu=find_gpu(options.gpu),
+        gpu=gpu,
         gpus_per_node=options.gpus_per_node,
         efficiencies=_efficiencies(options.efficiency),
         network=None if options.network is None else find_link(options.network),
-        rank_link=None if options.link is None else find_link(options.link),
+        rank_link=_rank_link(options.link, gpu),
         limit_bytes=None if options.memory_limit is None else parse_size(options.memory_limit),
     )
+
+
+def _rank_link(name: str | None, gpu: Gpu) -> Link | None:
+    """The link between pipeline ranks, where one is named; plain NVLink is that of the GPU."""
+    if name is None:
+        return None
+    return gpu.nvlink if name == "nvlink" else find_link(name)
 
 
 def _efficiencies(given: list[str]) -> Efficiencies:
