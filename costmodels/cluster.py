@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from costmodels.hardware import Gpu, Link
 from costmodels.roofline import Efficiencies, Machine
@@ -28,6 +28,8 @@ class Cluster:
         Between nodes.
     rank_link
         Between any two pipeline ranks, or None for NVLink inside a node and the network between nodes.
+    rank_latency_s
+        Of a transfer between pipeline ranks, or None for that of the link.
     limit_bytes
         What one GPU may hold, or None for all but the reserve.
     """
@@ -37,6 +39,7 @@ class Cluster:
     efficiencies: Efficiencies = field(default_factory=Efficiencies)
     network: Link | None = None
     rank_link: Link | None = None
+    rank_latency_s: float | None = None
     limit_bytes: int | None = None
 
     @property
@@ -65,7 +68,12 @@ class Cluster:
         )
 
     def link_between(self, a: int, b: int, training: Training) -> Link:
-        """What connects two pipeline ranks: a node holds neighbouring ranks, as many as fit into it."""
+        """What connects two pipeline ranks, with the latency given for them."""
+        link = self._link_between(a, b, training)
+        return link if self.rank_latency_s is None else replace(link, latency_s=self.rank_latency_s)
+
+    def _link_between(self, a: int, b: int, training: Training) -> Link:
+        """The link itself: a node holds neighbouring ranks, as many as fit into it."""
         if self.rank_link is not None:
             return self.rank_link
         per_node = max(1, self.gpus_per_node // (training.tensor_parallel * training.expert_parallel))

@@ -112,13 +112,20 @@ def remedies(plan: Plan) -> list[Remedy]:
 
 def _one_f_one_b(problem: Problem) -> tuple[int, ...]:
     """The peak of 1F1B on every rank, with the static bytes of the rank as it is placed."""
-    merged = merge_into_ranks(problem)
+    merged = merge_into_ranks(_as_many_as_are_held(problem, 1))
     peaks = peak_memory_bytes(merged, baseline_orders("1f1b", merged))
     own, placed = merged.static_bytes_by_rank, problem.static_bytes_by_rank
     return tuple(peak - a + b for peak, a, b in zip(peaks, own, placed, strict=True))
 
 
+def _as_many_as_are_held(problem: Problem, times: int) -> Problem:
+    """No more microbatches than a baseline holds at once on some rank: beyond them its peak stays."""
+    enough = times * problem.num_ranks
+    return replace(problem, num_microbatches=min(problem.num_microbatches, enough))
+
+
 def _fits_v_half(problem: Problem) -> bool:
+    problem = _as_many_as_are_held(problem, 4)
     with suppress(BaselineUndefinedError):
         return fits(problem, peak_memory_bytes(problem, baseline_orders("v-half", problem)))
     return False

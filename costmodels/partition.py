@@ -82,6 +82,8 @@ def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
     num_stages = len(rules.stage_to_rank)
     if len(set(rules.stage_to_rank)) == num_stages:
         return _best_cut(chain, rules, rules.limit_bytes)
+    if sum(chain.held_bytes) > (1 + max(rules.stage_to_rank)) * rules.limit_bytes:
+        return None
     return cut_with_shared_memory(
         chain.costs,
         chain.held_bytes,

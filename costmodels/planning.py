@@ -149,7 +149,7 @@ def provenance(plan: Plan) -> str:
     """Where the numbers of a plan's problem come from, in words."""
     training, cluster, gpu = plan.training, plan.cluster, plan.cluster.gpu
     blocks = [sum(layer.is_block for layer in stage) for stage in plan.stage_layers]
-    links = sorted({link.name for link in _links(plan)})
+    links = sorted(f"{link.name} ({link.latency_s * 1e6:g} us)" for link in _links(plan))
     return "; ".join(
         [
             f"analytic: {plan.model.name}, {plan.model.parameters} parameters",

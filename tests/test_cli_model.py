@@ -126,7 +126,7 @@ def test_flags_reach_the_problem(run, tmp_path):
         *("--sequence-parallel", "--recompute", "full", "--dp", "4", "--zero", "2", "--no-split"),
         *("--dtype", "fp16", "--gradient-bytes", "2", "--attention", "core", "--link", "nvlink"),
         *("--efficiency", "matmul=0.7", "--efficiency", "memory=0.6", "--objective", "rank_span"),
-        *("--first", "9", "--last", "8"),
+        *("--first", "9", "--last", "8", "--latency", "2e-4"),
     ]
     assert run(*LLAMA, *WORK, *words, "-o", path)[0] == 0
     problem = read_problem(path.read_text())
@@ -134,7 +134,7 @@ def test_flags_reach_the_problem(run, tmp_path):
     assert problem.objective == "rank_span"
     for said in (
         *("sequence parallel", "full recomputation", "ZeRO-2", "fp16 with gradients of 2 bytes"),
-        *("core attention", "matmul 0.7", "memory 0.6", "over nvlink4", "blocks per stage: 9"),
+        *("core attention", "matmul 0.7", "memory 0.6", "over nvlink4 (200 us)", "blocks per stage: 9"),
     ):
         assert said in problem.source
 

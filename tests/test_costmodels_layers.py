@@ -51,6 +51,17 @@ def test_kept_with_selective_recomputation(t):
     assert both == 34 * SBH / t
 
 
+@pytest.mark.parametrize(("hidden", "heads", "saved"), [(12288, 96, 0.70), (20480, 128, 0.65)])
+def test_selective_recomputation_saves_what_is_published(hidden, heads, saved):
+    """GPT-3 and MT-NLG, s = 2048 (arXiv 2205.05198, section 5)."""
+    model = gpt(hidden=hidden, heads=heads)
+    kept = [
+        block_of(model, core_training(sequence_length=2048, recompute=recompute)).kept_bytes
+        for recompute in (Recompute.NONE, Recompute.SELECTIVE)
+    ]
+    assert 1 - kept[1] / kept[0] == pytest.approx(saved, abs=0.005)
+
+
 def test_kept_with_full_recomputation():
     """Table 2: 2sbh."""
     assert kept(recompute=Recompute.FULL) == 2 * SBH

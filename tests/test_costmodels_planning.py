@@ -61,6 +61,13 @@ def test_transfers_by_hand():
     assert make_plan(LLAMA, shared, FOUR, nvlink).problem.transfer_ticks[3][0] == round(2**24 / 360e3 + 5)
 
 
+def test_latency_of_transfers():
+    """What a runtime adds to every transfer, where it was measured."""
+    slow = make_plan(LLAMA, AS_ASKED, FOUR, replace(H100, rank_latency_s=0.25e-3))
+    assert slow.problem.transfer_ticks[0][1] == round(2 * 8192**2 / 40e3 + 250)
+    assert "ib400 (250 us)" in slow.problem.source
+
+
 def test_transfers_inside_and_between_nodes():
     """Four GPUs per rank: ranks 0 and 1 share a node, 2 and 3 the next."""
     plan = make_plan(LLAMA, replace(AS_ASKED, tensor_parallel=4), FOUR, H100)
@@ -130,7 +137,7 @@ def test_provenance_names_every_origin():
         "70553706496 parameters",
         "NVIDIA H100 datasheet",
         "matmul 0.8, attention 0.5, memory 0.46, link 0.8",
-        "134217728 bytes over ib400",
+        "134217728 bytes over ib400 (15 us)",
         "arXiv 2205.05198",
         "1910.02054",
         "rounding to ticks of 1e-06 s: at most 0.00% of an op",

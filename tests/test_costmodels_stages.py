@@ -107,8 +107,12 @@ def test_rise_is_that_of_the_worst_layer():
 
 # Times against arXiv 2401.10241, Table 9: one efficiency is calibrated on the 6.2B profile, m = 24.
 
-STATED_ERROR = {"F": 0.10, "B": 0.20, "W": 0.06}
+STATED_ERROR = {"F": 0.10, "B": 0.20, "W": 0.05}
 """Of a stage's pass, relative to the published time; results/2026-11-21-cost-models has every row."""
+
+
+STATED_ERROR_OF_ALL = 0.065
+"""Of F + B + W together."""
 
 
 def published_stage(row):
@@ -121,7 +125,9 @@ def published_stage(row):
         vocabulary=VOCABULARY,
         positions=row["seq"],
     )
-    training = core_training(microbatch_size=row["microbatch_size"], sequence_length=row["seq"])
+    training = core_training(
+        microbatch_size=row["microbatch_size"], sequence_length=row["seq"], gradient_bytes=2
+    )
     layers = [block_of(model, training)] * ((row["layers"] + 2) // row["p"])
     return model, training, stage_passes(layers, A100.machine(training))
 
@@ -129,8 +135,11 @@ def published_stage(row):
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["id"])
 def test_times_of_the_published_profiles(row):
     stage = published_stage(row)[2]
+    times_us = {kind: getattr(stage, kind).seconds * 1e6 for kind in STATED_ERROR}
     for kind, error in STATED_ERROR.items():
-        assert getattr(stage, kind).seconds * 1e6 == pytest.approx(row[f"{kind}_us"], rel=error)
+        assert times_us[kind] == pytest.approx(row[f"{kind}_us"], rel=error)
+    measured = sum(row[f"{kind}_us"] for kind in STATED_ERROR)
+    assert sum(times_us.values()) == pytest.approx(measured, rel=STATED_ERROR_OF_ALL)
 
 
 @pytest.mark.parametrize("row", PUBLISHED[::3], ids=lambda row: row["model"])

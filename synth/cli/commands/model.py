@@ -163,6 +163,7 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     links = ", ".join(link_names())
     add("--link", metavar="NAME", help=f"between all pipeline ranks: nvlink, {links}")
+    add("--latency", type=seconds, metavar="S", help="of a transfer between ranks (default: the link's)")
     add("--network", metavar="NAME", help="between nodes (default: what the GPU usually has)")
     add("--memory-limit", metavar="X", help="what a GPU may hold, such as 72GiB (default: all but 4 GiB)")
     add(
@@ -252,6 +253,7 @@ def _cluster(options: argparse.Namespace) -> Cluster:
         efficiencies=_efficiencies(options.efficiency),
         network=None if options.network is None else find_link(options.network),
         rank_link=_rank_link(options.link, gpu),
+        rank_latency_s=options.latency,
         limit_bytes=None if options.memory_limit is None else parse_size(options.memory_limit),
     )
 
