@@ -152,7 +152,8 @@ def _pipeline_changes(pipeline: Pipeline) -> Iterator[tuple[str, Pipeline]]:
 def _training_changes(training: Training, gpus_per_node: int) -> Iterator[tuple[str, Training]]:
     t, replicas = training.tensor_parallel, training.data_parallel
     if training.attention is AttentionKernel.CORE:
-        yield "--attention flash", replace(training, attention=AttentionKernel.FLASH)
+        less = Recompute.NONE if training.recompute is Recompute.SELECTIVE else training.recompute
+        yield "--attention flash", replace(training, attention=AttentionKernel.FLASH, recompute=less)
         if training.recompute is Recompute.NONE:
             yield "--recompute selective", replace(training, recompute=Recompute.SELECTIVE)
     if t > 1 and not training.sequence_parallel and training.sequence_length % t == 0:

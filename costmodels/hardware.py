@@ -49,6 +49,8 @@ class Gpu:
         Peak of its memory.
     nvlink, network
         Inside a node, and between nodes.
+    has_bf16
+        Whether the half precision may be bf16.
     """
 
     name: str
@@ -59,9 +61,18 @@ class Gpu:
     nvlink: Link
     network: Link
     source: str
+    has_bf16: bool = True
 
     def flops_per_s(self, precision: Precision) -> float:
-        """The peak of matrix products in a precision."""
+        """The peak of matrix products in a precision.
+
+        Raises
+        ------
+        InputError
+            When the GPU does not have it.
+        """
+        if precision is Precision.BF16 and not self.has_bf16:
+            raise InputError(f"{self.name} is given with bf16, which it does not have: give --dtype fp16")
         return self.full_flops_per_s if precision is Precision.FP32 else self.half_flops_per_s
 
 
@@ -93,6 +104,7 @@ def find_gpu(name: str) -> Gpu:
         nvlink=find_link(entry["nvlink"]),
         network=find_link(entry["network"]),
         source=entry["source"],
+        has_bf16=entry.get("has_bf16", True),
     )
 
 

@@ -82,6 +82,11 @@ class Training:
                 f"a sequence of {s} tokens is given with sequence parallelism over {t} GPUs, which share it "
                 f"evenly: give a multiple of {t}, or leave sequence parallelism out"
             )
+        if self.recompute is Recompute.SELECTIVE and self.attention is AttentionKernel.FLASH:
+            raise InputError(
+                "--recompute selective is given with --attention flash, which keeps no scores to compute "
+                "again: leave it out, or give --recompute full"
+            )
         if self.data_parallel % self.expert_parallel:
             raise InputError(
                 f"--ep {self.expert_parallel} is given with --dp {self.data_parallel}, over whose replicas "

@@ -162,6 +162,8 @@ REFUSED = [
     (["model", CONFIG, *SMALL, "--zero", "3"], "give an integer from 0 to 2"),
     (["model", CONFIG, *SMALL, "--tick-seconds", "0"], "'0' is no time"),
     (["model", CONFIG, *SMALL, "--json", "-o", "-"], "--json and -o - both write to standard output"),
+    (["model", CONFIG, *SMALL, "--gpu", "v100"], "v100 is given with bf16, which it does not have"),
+    (["model", CONFIG, *SMALL, "--recompute", "selective"], "leave it out, or give --recompute full"),
     (["model", "nothing.json", *SMALL], "nothing.json does not exist"),
 ]
 

@@ -142,6 +142,30 @@ def test_wrong_configurations_are_refused_by_name(tmp_path, name, changes, messa
     assert str(error.value).startswith(f"{path}: ")
 
 
+ODD = [None, 0, -1, 1.5, "x", [], {}, True, 7, 10**9, 2**40, [2**40], ["x"], {"a": None}]
+
+
+def parameters_or_refusal(path):
+    """The parameters of a model, or what was wrong."""
+    try:
+        return read_model(path).parameters
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_may_be_odd(tmp_path, name):
+    """Whatever a field holds, there is a model or a refusal that names the file: no other error."""
+    tree = json.loads((CONFIGS / f"{name}.json").read_text())
+    path = tmp_path / "config.json"
+    for key in tree:
+        for value in ODD:
+            path.write_text(json.dumps({**tree, key: value}))
+            found = parameters_or_refusal(str(path))
+            assert found > 0 if isinstance(found, int) else found.startswith(f"{path}: ")
+    assert parameters_or_refusal(str(CONFIGS / f"{name}.json")) == PARAMETERS[name]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -37,11 +37,18 @@ def test_names():
 )
 def test_gpus(name, tflops, gib, nvlink):
     gpu = find_gpu(name)
-    assert gpu.flops_per_s(Precision.BF16) == pytest.approx(tflops * 1e12)
+    assert gpu.flops_per_s(Precision.FP16) == pytest.approx(tflops * 1e12)
     assert gpu.flops_per_s(Precision.FP32) < gpu.flops_per_s(Precision.FP16)
     assert gpu.memory_bytes == gib * 2**30
     assert gpu.nvlink.bytes_per_s == nvlink
     assert gpu.network.bytes_per_s < nvlink
+
+
+def test_v100_has_no_bf16():
+    with pytest.raises(
+        InputError, match="v100 is given with bf16, which it does not have: give --dtype fp16"
+    ):
+        find_gpu("v100").flops_per_s(Precision.BF16)
 
 
 def test_networks_are_bits_and_links_bytes():

@@ -160,7 +160,7 @@ def test_rounding_error_is_that_of_the_ticks():
     name=st.sampled_from(NAMES),
     num_ranks=st.integers(1, 6),
     chunks=st.integers(1, 2),
-    recompute=st.sampled_from(list(Recompute)),
+    recompute=st.sampled_from([Recompute.NONE, Recompute.FULL]),
     limit_gib=st.integers(1, 80),
 )
 def test_plans_account_for_the_whole_model(name, num_ranks, chunks, recompute, limit_gib):
