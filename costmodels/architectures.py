@@ -22,7 +22,7 @@ from costmodels.model_shape import (
 from synth.document.refusal import shown
 from synth.errors import InputError
 
-MOST_BLOCKS = 4096
+MOST_BLOCKS = 1024
 """No model has more; a larger number is a mistake that would take very long."""
 
 

@@ -7,14 +7,16 @@ the cut without limits does not fit, CP-SAT.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, combinations, pairwise
 
 from costmodels.shared_memory import cut_with_shared_memory
 from synth.errors import InputError
 
-NONE_FITS = float("inf")
+MOST_BALANCED = 64
+"""Cuts into more stages are left as they are: moves grow with the square of the stages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,9 @@ class CutRules:
 def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
     """Cut the chain: minimise the slowest stage, then the sum of the squares of the stages' times.
 
+    With several stages per rank, cuts are then moved as long as that makes the slowest rank faster and no
+    stage slower than the slowest (:func:`balance_ranks`).
+
     Returns
     -------
     The first layer of every stage and the number of layers; or None when no cut fits the limit.
@@ -77,33 +82,89 @@ def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
         raise InputError(
             "no cut has the blocks asked for in the first and the last stage: ask for fewer, or leave one out"
         )
-    if rules.limit_bytes is None or max(rank_bytes(chain, rules, fastest)) <= rules.limit_bytes:
-        return fastest
+    limit = rules.limit_bytes
+    if limit is None or _fits(chain, rules, fastest):
+        return balance_ranks(chain, rules, fastest)
     num_stages = len(rules.stage_to_rank)
     if len(set(rules.stage_to_rank)) == num_stages:
-        return _best_cut(chain, rules, rules.limit_bytes)
-    if sum(chain.held_bytes) > (1 + max(rules.stage_to_rank)) * rules.limit_bytes:
+        return _best_cut(chain, rules, limit)
+    if sum(chain.held_bytes) > (1 + max(rules.stage_to_rank)) * limit:
         return None
-    return cut_with_shared_memory(
-        chain.costs,
-        chain.held_bytes,
-        rules.stage_to_rank,
-        rules.limit_bytes,
-        [_allowed_starts(chain, rules, stage) for stage in range(num_stages)],
-    )
+    starts = [_allowed_starts(chain, rules, stage) for stage in range(num_stages)]
+    found = cut_with_shared_memory(chain.costs, chain.held_bytes, rules.stage_to_rank, limit, starts)
+    return None if found is None else balance_ranks(chain, rules, found)
 
 
 def stage_costs(chain: Chain, cuts: Sequence[int]) -> tuple[int, ...]:
     """The time of every stage of a cut."""
-    return tuple(sum(chain.costs[first:last]) for first, last in pairwise(cuts))
+    return _stage_sums(chain.costs, cuts)
 
 
 def rank_bytes(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int, ...]:
     """What the layers of every rank need together."""
-    held = [0] * (max(rules.stage_to_rank) + 1)
-    for rank, (first, last) in zip(rules.stage_to_rank, pairwise(cuts), strict=True):
-        held[rank] += sum(chain.held_bytes[first:last])
-    return tuple(held)
+    return tuple(_by_rank(rules, _stage_sums(chain.held_bytes, cuts)))
+
+
+def balance_ranks(chain: Chain, rules: CutRules, cuts: tuple[int, ...]) -> tuple[int, ...]:
+    """Make the slowest rank faster by moving a part from one stage to another, all cuts between them along.
+
+    A descent: where it ends, no single move helps; with more moves at once there may be better cuts.
+
+    Parameters
+    ----------
+    chain, rules
+        What is cut, and how.
+    cuts
+        A cut that keeps the rules, as :func:`cut_layers` returns it.
+    """
+    num_stages = len(rules.stage_to_rank)
+    if len(set(rules.stage_to_rank)) == num_stages or num_stages > MOST_BALANCED:
+        return cuts
+    allowed = [set(_allowed_starts(chain, rules, stage)) for stage in range(num_stages)]
+    slowest = max(stage_costs(chain, cuts))
+    while True:
+        moved = [
+            way
+            for way in _moves(cuts)
+            if all(start in allowed[stage] for stage, start in enumerate(way[:-1]))
+            and max(stage_costs(chain, way)) <= slowest
+            and _fits(chain, rules, way)
+        ]
+        best = min(moved, key=lambda way: _rank_load(chain, rules, way), default=cuts)
+        if _rank_load(chain, rules, best) >= _rank_load(chain, rules, cuts):
+            return cuts
+        cuts = best
+
+
+def _moves(cuts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Every run of neighbouring inner cuts, moved by one layer either way; stages keep a layer."""
+    for first, last in combinations(range(1, len(cuts)), 2):
+        for step in (-1, 1):
+            inner = tuple(cut + step for cut in cuts[first:last])
+            if cuts[first - 1] < inner[0] and inner[-1] < cuts[last]:
+                yield (*cuts[:first], *inner, *cuts[last:])
+
+
+def _rank_load(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int, int]:
+    """The slowest rank, then the sum of squares over ranks."""
+    taken = _by_rank(rules, stage_costs(chain, cuts))
+    return max(taken), sum(time * time for time in taken)
+
+
+def _stage_sums(amounts: Sequence[int], cuts: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sum(amounts[first:last]) for first, last in pairwise(cuts))
+
+
+def _by_rank(rules: CutRules, amounts: Sequence[int]) -> list[int]:
+    """The sums over the stages of every rank."""
+    sums = [0] * (max(rules.stage_to_rank) + 1)
+    for rank, amount in zip(rules.stage_to_rank, amounts, strict=True):
+        sums[rank] += amount
+    return sums
+
+
+def _fits(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> bool:
+    return rules.limit_bytes is None or max(rank_bytes(chain, rules, cuts)) <= rules.limit_bytes
 
 
 def _check_enough_parts(chain: Chain, rules: CutRules) -> None:
@@ -142,27 +203,54 @@ def _walk(
 ) -> tuple[int, ...] | None:
     """Dynamic programme over stages and their ends: least maximum, or under a bound least sum of squares."""
     num_layers, num_stages = len(chain.costs), len(rules.stage_to_rank)
-    time = list(accumulate(chain.costs, initial=0))
-    held = list(accumulate(chain.held_bytes, initial=0))
-    best: dict[int, float] = {0: 0}
+    reached: dict[int, float] = {0: 0}
     came_from: list[dict[int, int]] = []
+    sums = _Sums(
+        time=list(accumulate(chain.costs, initial=0)),
+        held=list(accumulate(chain.held_bytes, initial=0)),
+        limit_bytes=limit_bytes,
+        bound=bound,
+    )
     for stage in range(num_stages):
-        last = stage == num_stages - 1
-        ends = [num_layers] if last else _allowed_starts(chain, rules, stage + 1)
-        reached: dict[int, float] = {}
-        origin: dict[int, int] = {}
-        for end in ends:
-            for start, value in best.items():
-                cost = time[end] - time[start]
-                too_much = limit_bytes is not None and held[end] - held[start] > limit_bytes
-                if start >= end or too_much or (bound is not None and cost > bound):
-                    continue
-                total = max(value, cost) if bound is None else value + cost * cost
-                if total < reached.get(end, NONE_FITS):
-                    reached[end], origin[end] = total, start
-        best = reached
-        came_from.append(origin)
-    return _trace(came_from, num_layers) if num_layers in best else None
+        ends = [num_layers] if stage == num_stages - 1 else _allowed_starts(chain, rules, stage + 1)
+        starts, values = list(reached), list(reached.values())
+        steps = {end: sums.best_step(starts, values, end) for end in ends}
+        reached = {end: step[0] for end, step in steps.items() if step is not None}
+        came_from.append({end: step[1] for end, step in steps.items() if step is not None})
+    return _trace(came_from, num_layers) if num_layers in reached else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What a stage takes and holds, as differences of sums, and what it may at most."""
+
+    time: list[int]
+    held: list[int]
+    limit_bytes: int | None
+    bound: int | None
+
+    def best_step(self, starts: list[int], values: list[float], end: int) -> tuple[float, int] | None:
+        """The best value of a stage with this end, and its start; starts ascend.
+
+        The latest starts come first: once a stage takes or holds too much, all earlier starts do.
+        """
+        best: tuple[float, int] | None = None
+        for index in range(bisect_left(starts, end) - 1, -1, -1):
+            start = starts[index]
+            cost = self.time[end] - self.time[start]
+            if self.limit_bytes is not None and self.held[end] - self.held[start] > self.limit_bytes:
+                break
+            if self.bound is None:
+                if best is not None and cost >= best[0]:
+                    break
+                total = max(values[index], cost)
+            else:
+                if cost > self.bound:
+                    break
+                total = values[index] + cost * cost
+            if best is None or total < best[0]:
+                best = total, start
+        return best
 
 
 def _trace(came_from: list[dict[int, int]], end: int) -> tuple[int, ...]:

@@ -119,7 +119,7 @@ def test_unknown_fields_are_of_no_concern(tmp_path):
         (
             "llama-3-8b",
             {"num_hidden_layers": 0},
-            r"\$\.num_hidden_layers is 0: give an integer from 1 to 4096",
+            r"\$\.num_hidden_layers is 0: give an integer from 1 to 1024",
         ),
         ("llama-3-8b", {"num_hidden_layers": 10**12}, r"num_hidden_layers is 1000000000000: give an integer"),
         ("llama-3-8b", {"num_key_value_heads": 5}, "32 query heads are given with 5 key heads"),

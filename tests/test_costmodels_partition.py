@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodels.partition import Chain, CutRules, cut_layers, rank_bytes, stage_costs
+from costmodels.partition import Chain, CutRules, balance_ranks, cut_layers, rank_bytes, stage_costs
 from synth.errors import InputError
 from synth.placement import PlacementKind, place
 
@@ -36,6 +36,13 @@ def every_cut(chain, rules):
             continue
         if limit is None or max(rank_bytes(chain, rules, cuts)) <= limit:
             yield cuts
+
+
+def rank_costs(chain, rules, cuts):
+    taken = [0] * len(set(rules.stage_to_rank))
+    for rank, cost in zip(rules.stage_to_rank, stage_costs(chain, cuts), strict=True):
+        taken[rank] += cost
+    return taken
 
 
 def test_by_hand():
@@ -82,6 +89,25 @@ def test_memory_is_that_of_all_stages_of_a_rank():
     )
 
 
+def test_ranks_are_balanced_too():
+    """In a V the first rank has the costly last layer: 3 + 4 against 2 + 2 becomes 5 against 6, by moving
+    layers from the first stage to the second and the third."""
+    chain, rules = chain_of([1] * 9 + [2]), rules_of(2, 2, PlacementKind.V)
+    before = (0, 3, 5, 7, 10)
+    after = balance_ranks(chain, rules, before)
+    assert rank_costs(chain, rules, before) == [7, 4]
+    assert sorted(rank_costs(chain, rules, after)) == [5, 6]
+    assert max(stage_costs(chain, after)) <= max(stage_costs(chain, before)) == 4
+
+
+def test_balance_keeps_rules_and_memory():
+    chain = chain_of([1] * 9 + [2], held=[5, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    rules = rules_of(2, 2, PlacementKind.V, limit_bytes=5, first_blocks=3)
+    after = balance_ranks(chain, rules, (0, 3, 5, 7, 10))
+    assert after[1] == 3
+    assert after in list(every_cut(chain, rules))
+
+
 @pytest.mark.parametrize(
     ("num_ranks", "given", "message"),
     [
@@ -120,6 +146,8 @@ def test_as_good_as_trying_every_cut(data):
     assert found in ways
     best = min(max(stage_costs(chain, way)) for way in ways)
     assert max(stage_costs(chain, found)) == best
+    slowest = [max(rank_costs(chain, rules, way)) for way in ways if max(stage_costs(chain, way)) == best]
+    assert min(slowest) <= max(rank_costs(chain, rules, found)) <= max(slowest)
     if chunks == 1:
         squares = [
             sum(c * c for c in stage_costs(chain, way))

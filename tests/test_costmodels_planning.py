@@ -96,7 +96,8 @@ def test_no_split_offers_the_whole_backward_only():
 
 def test_first_and_last_blocks():
     plan = make_plan(LLAMA, AS_ASKED, replace(FOUR, first_blocks=18, last_blocks=19), H100)
-    assert [sum(layer.is_block for layer in stage) for stage in plan.stage_layers] == [18, 21, 22, 19]
+    first, *middle, last = [sum(layer.is_block for layer in stage) for stage in plan.stage_layers]
+    assert (first, sorted(middle), last) == (18, [21, 22], 19)
 
 
 def test_one_stage_has_no_first_and_last():
