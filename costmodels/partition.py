@@ -67,6 +67,11 @@ def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
     With several stages per rank, cuts are then moved as long as that makes the slowest rank faster and no
     stage slower than the slowest (:func:`balance_ranks`).
 
+    Parameters
+    ----------
+    chain, rules
+        What is cut, and how.
+
     Returns
     -------
     The first layer of every stage and the number of layers; or None when no cut fits the limit.
