@@ -1,1 +1,12 @@
-"""Turns a model and a machine into a problem document. Empty so far."""
+"""Turns a model and a machine into a problem document; knows neither solvers nor torch.
+
+The way from a configuration to a problem::
+
+    architectures, described ─▶ model_shape ─▶ layers ─▶ stages ─▶ planning ─▶ synth.problem
+       (config.json, flags)                      │         ▲          ▲
+                                 attention, feed_forward   │      partition, quantise, optimizer_state
+                                    (operations)        roofline ◀── cluster ◀── hardware
+
+``layers`` says what every layer computes and keeps, formula by formula; ``roofline`` turns that into
+seconds; ``partition`` cuts the layers into stages; ``fitting`` says what fits, and what would help.
+"""

@@ -18,26 +18,31 @@ LARGEST_FILE_BYTES = 2**30
 _CHUNK_BYTES = 2**20
 
 
-def read_text(path: str) -> str:
+def read_text(
+    path: str, *, most_bytes: int | None = None, wanted: str = "a problem or schedule document"
+) -> str:
     """Read a whole UTF-8 file, or standard input for ``-``.
 
     Parameters
     ----------
     path
         A file, or ``-``.
+    most_bytes, wanted
+        A file larger than this, by default 1 GiB, is refused with what to give instead.
 
     Raises
     ------
     InputError
-        When there is no such file, it may not be read, or it is larger than 1 GiB.
+        When there is no such file, it may not be read, or it is too large.
     DocumentError
         When it is not UTF-8.
     """
+    most_bytes = LARGEST_FILE_BYTES if most_bytes is None else most_bytes
     if path == STANDARD_STREAM:
-        return decode_text(_read_up_to_limit(sys.stdin.buffer, "standard input"), path)
+        return decode_text(_read_up_to(most_bytes, sys.stdin.buffer, "standard input", wanted), path)
     try:
         with open(path, "rb") as file:
-            return decode_text(_read_up_to_limit(file, path), path)
+            return decode_text(_read_up_to(most_bytes, file, path, wanted), path)
     except OSError as error:
         raise InputError(_sentence(path, "read", error)) from error
 
@@ -86,13 +91,14 @@ def write_whole(path: str, content: str | bytes) -> None:
         raise InputError(_sentence(path, "written", error)) from error
 
 
-def _read_up_to_limit(file: BinaryIO, name: str) -> bytes:
+def _read_up_to(most_bytes: int, file: BinaryIO, name: str, wanted: str) -> bytes:
     """Read in chunks, because the size of a pipe or a device is not known before."""
     data = bytearray()
     while chunk := file.read(_CHUNK_BYTES):
         data += chunk
-        if len(data) > LARGEST_FILE_BYTES:
-            raise InputError(f"{name} is larger than 1 GiB: give a problem or schedule document")
+        if len(data) > most_bytes:
+            size = "1 GiB" if most_bytes == LARGEST_FILE_BYTES else f"{most_bytes >> 20} MiB"
+            raise InputError(f"{name} is larger than {size}: give {wanted}")
     return bytes(data)
 
 

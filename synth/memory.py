@@ -56,13 +56,11 @@ def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
     InputError
         When the text is neither.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)", text.strip())
-    unit = match[2] if match else None
-    if match is None or (unit not in _UNITS and unit not in ("x", "X")):
+    number, unit = _number_and_unit(text)
+    if unit not in _UNITS and unit not in ("x", "X"):
         raise InputError(
             f"memory limit {text!r} is no size: write bytes, a size such as 12GiB, or a multiple such as 0.5x"
         )
-    number = Fraction(match[1])
     if unit in ("x", "X"):
         if _static_bytes_are_open(problem):
             raise InputError(
@@ -71,7 +69,27 @@ def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
             )
         activations = int(number * one_f_one_b_bytes(problem))
         return tuple(activations + static for static in problem.static_bytes_by_rank)
-    return (int(number * _UNITS[unit or ""]),) * problem.num_ranks
+    return (int(number * _UNITS[unit]),) * problem.num_ranks
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes, as in :func:`parse_limit` but for multiples.
+
+    Raises
+    ------
+    InputError
+        When the text is no size.
+    """
+    number, unit = _number_and_unit(text)
+    if unit not in _UNITS:
+        raise InputError(f"memory size {text!r} is no size: write bytes, or a size such as 12GiB")
+    return int(number * _UNITS[unit])
+
+
+def _number_and_unit(text: str) -> tuple[Fraction, str]:
+    """A number and the letters behind it; where the text is neither, no unit that exists."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)", text.strip())
+    return (Fraction(match[1]), match[2]) if match else (Fraction(), "?")
 
 
 def _static_bytes_are_open(problem: Problem) -> bool:

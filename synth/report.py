@@ -118,6 +118,16 @@ def answers_table(answers: Sequence[Answer]) -> Table:
     return _with_whole_numbers(table)
 
 
+def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of short cells, none of them cut off."""
+    table = _table(title)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return _with_whole_numbers(table)
+
+
 def first_steps(schedule: Schedule, columns: int) -> str | None:
     """The first steps of a schedule as a grid, for few ranks; a slot is the shortest op.
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "simulate",
     "explain",
     "export",
+    "model",
 )
 SCRIPTS = Path(sys.executable).parent
 BEFORE = "what was there before\n"

@@ -31,6 +31,24 @@ LAYERS = (
 
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
+COST_MODEL_LAYERS = (
+    ("model_shape", "config_fields", "quantise", "shared_memory"),
+    ("training", "architectures", "described", "partition"),
+    ("operations", "hardware"),
+    ("attention", "feed_forward", "roofline"),
+    ("layers", "cluster"),
+    ("optimizer_state", "stages"),
+    ("planning",),
+    ("fitting",),
+)
+"""The modules of ``costmodels``, lowest first."""
+
+COST_MODELS_SEE = {
+    *("errors", "ops", "placement", "files", "problem", "schedule", "chunks", "document", "baselines"),
+    *("memory", "cpsat"),
+}
+"""What of ``synth`` cost models may know: problems and what 1F1B holds, never a search or a bound."""
+
 CORNERS = {
     "highspy": ("synth/linear.py", "synth/exact/highs.py"),
     "ortools": (
@@ -39,6 +57,7 @@ CORNERS = {
         "synth/bounds/one_rank.py",
         "synth/exact/whole_horizon.py",
         "synth/search/blocks.py",
+        "costmodels/shared_memory.py",
     ),
     "pulp": ("synth/exact/counters.py", "synth/exact/highs.py"),
     "matplotlib": ("synth/export/figure/",),
@@ -104,6 +123,26 @@ def test_imports_point_down(path):
     above = {name for name in imported_modules(path) - {own} if ROW[name] >= ROW[own]}
     assert not above
     assert "synth" not in imports(path) or own == "cli", "import from the module that defines the name"
+
+
+COST_MODELS = [path for path in sources("costmodels") if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", COST_MODELS, ids=name_of)
+def test_imports_of_cost_models_point_down(path):
+    row = {module: row for row, modules in enumerate(COST_MODEL_LAYERS) for module in modules}
+    imported = [name.split(".") for name in imports(path)]
+    below = {names[1] for names in imported if names[0] == "costmodels"}
+    assert not {module for module in below if row[module] >= row[path.stem]}
+
+
+def test_cost_models_know_no_solver():
+    assert set().union(*map(imported_modules, COST_MODELS)) <= COST_MODELS_SEE
+
+
+def test_only_commands_know_cost_models():
+    users = [path for path in MODULES if any(name.startswith("costmodels") for name in imports(path))]
+    assert {module_of(path) for path in users} == {"cli"}
 
 
 @pytest.mark.parametrize("library", CORNERS)

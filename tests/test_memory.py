@@ -16,6 +16,7 @@ from synth.memory import (
     check_feasible,
     one_f_one_b_bytes,
     parse_limit,
+    parse_size,
     serial_orders,
     smallest_limits_bytes,
 )
@@ -85,6 +86,19 @@ def test_limits_as_typed(text, limits):
 def test_nonsense_is_refused(text):
     with pytest.raises(InputError, match="is no size: write bytes, a size such as 12GiB, or a multiple"):
         parse_limit(text, WITH_STATIC)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("7", 7), ("1.5KiB", 1536), ("72GiB", 72 * 2**30), ("3 kB", 3000)]
+)
+def test_sizes_as_typed(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0.5x", "12 gib", "-1", "1e3"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(InputError, match="is no size: write bytes, or a size such as 12GiB"):
+        parse_size(text)
 
 
 @pytest.mark.parametrize(

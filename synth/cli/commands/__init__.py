@@ -9,6 +9,7 @@ from synth.cli.commands import (
     explain,
     export,
     instances,
+    model,
     simulate,
     synthesize,
     verify,
@@ -24,5 +25,6 @@ COMMANDS: dict[str, ModuleType] = {
     "simulate": simulate,
     "explain": explain,
     "export": export,
+    "model": model,
 }
 """By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""

@@ -1,0 +1,265 @@
+"""Cut a chain of layers into stages so that the slowest is as fast as can be and every rank holds its own.
+
+Exact: a dynamic programme over cuts where every rank has one stage, which is the linear partition problem
+(Skiena, The Algorithm Design Manual, section 10.7) with limits; where a rank's stages share its memory and
+the cut without limits does not fit, CP-SAT.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, combinations, pairwise
+
+from costmodels.shared_memory import cut_with_shared_memory
+from synth.errors import InputError
+
+MOST_BALANCED = 64
+"""Cuts into more stages are left as they are: moves grow with the square of the stages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The layers to cut.
+
+    Parameters
+    ----------
+    costs
+        Time of each layer, any unit.
+    held_bytes
+        What each needs on its rank: static bytes and one microbatch's activations.
+    may_cut_before
+        Whether a cut may fall before each layer; the first does not matter.
+    blocks
+        Which layers count for :attr:`CutRules.first_blocks` and ``last_blocks``.
+    """
+
+    costs: tuple[int, ...]
+    held_bytes: tuple[int, ...]
+    may_cut_before: tuple[bool, ...]
+    blocks: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutRules:
+    """What a cut must keep to.
+
+    Parameters
+    ----------
+    stage_to_rank
+        The rank of every stage.
+    limit_bytes
+        What the layers of one rank may need together, or None for no limit.
+    first_blocks, last_blocks
+        Blocks of the first and of the last stage, or None to leave them open.
+    """
+
+    stage_to_rank: tuple[int, ...]
+    limit_bytes: int | None = None
+    first_blocks: int | None = None
+    last_blocks: int | None = None
+
+
+def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
+    """Cut the chain: minimise the slowest stage, then the sum of the squares of the stages' times.
+
+    With several stages per rank, cuts are then moved as long as that makes the slowest rank faster and no
+    stage slower than the slowest (:func:`balance_ranks`).
+
+    Parameters
+    ----------
+    chain, rules
+        What is cut, and how.
+
+    Returns
+    -------
+    The first layer of every stage and the number of layers; or None when no cut fits the limit.
+
+    Raises
+    ------
+    InputError
+        When there are more stages than parts to cut, or no cut has the blocks asked for.
+    """
+    _check_enough_parts(chain, rules)
+    fastest = _best_cut(chain, rules, limit_bytes=None)
+    if fastest is None:
+        raise InputError(
+            "no cut has the blocks asked for in the first and the last stage: ask for fewer, or leave one out"
+        )
+    limit = rules.limit_bytes
+    if limit is None or _fits(chain, rules, fastest):
+        return balance_ranks(chain, rules, fastest)
+    num_stages = len(rules.stage_to_rank)
+    if len(set(rules.stage_to_rank)) == num_stages:
+        return _best_cut(chain, rules, limit)
+    if sum(chain.held_bytes) > (1 + max(rules.stage_to_rank)) * limit:
+        return None
+    starts = [_allowed_starts(chain, rules, stage) for stage in range(num_stages)]
+    found = cut_with_shared_memory(chain.costs, chain.held_bytes, rules.stage_to_rank, limit, starts)
+    return None if found is None else balance_ranks(chain, rules, found)
+
+
+def stage_costs(chain: Chain, cuts: Sequence[int]) -> tuple[int, ...]:
+    """The time of every stage of a cut."""
+    return _stage_sums(chain.costs, cuts)
+
+
+def rank_bytes(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int, ...]:
+    """What the layers of every rank need together."""
+    return tuple(_by_rank(rules, _stage_sums(chain.held_bytes, cuts)))
+
+
+def balance_ranks(chain: Chain, rules: CutRules, cuts: tuple[int, ...]) -> tuple[int, ...]:
+    """Make the slowest rank faster by moving a part from one stage to another, all cuts between them along.
+
+    A descent: where it ends, no single move helps; with more moves at once there may be better cuts.
+
+    Parameters
+    ----------
+    chain, rules
+        What is cut, and how.
+    cuts
+        A cut that keeps the rules, as :func:`cut_layers` returns it.
+    """
+    num_stages = len(rules.stage_to_rank)
+    if len(set(rules.stage_to_rank)) == num_stages or num_stages > MOST_BALANCED:
+        return cuts
+    allowed = [set(_allowed_starts(chain, rules, stage)) for stage in range(num_stages)]
+    slowest = max(stage_costs(chain, cuts))
+    while True:
+        moved = [
+            way
+            for way in _moves(cuts)
+            if all(start in allowed[stage] for stage, start in enumerate(way[:-1]))
+            and max(stage_costs(chain, way)) <= slowest
+            and _fits(chain, rules, way)
+        ]
+        best = min(moved, key=lambda way: _rank_load(chain, rules, way), default=cuts)
+        if _rank_load(chain, rules, best) >= _rank_load(chain, rules, cuts):
+            return cuts
+        cuts = best
+
+
+def _moves(cuts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Every run of neighbouring inner cuts, moved by one layer either way; stages keep a layer."""
+    for first, last in combinations(range(1, len(cuts)), 2):
+        for step in (-1, 1):
+            inner = tuple(cut + step for cut in cuts[first:last])
+            if cuts[first - 1] < inner[0] and inner[-1] < cuts[last]:
+                yield (*cuts[:first], *inner, *cuts[last:])
+
+
+def _rank_load(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int, int]:
+    """The slowest rank, then the sum of squares over ranks."""
+    taken = _by_rank(rules, stage_costs(chain, cuts))
+    return max(taken), sum(time * time for time in taken)
+
+
+def _stage_sums(amounts: Sequence[int], cuts: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sum(amounts[first:last]) for first, last in pairwise(cuts))
+
+
+def _by_rank(rules: CutRules, amounts: Sequence[int]) -> list[int]:
+    """The sums over the stages of every rank."""
+    sums = [0] * (max(rules.stage_to_rank) + 1)
+    for rank, amount in zip(rules.stage_to_rank, amounts, strict=True):
+        sums[rank] += amount
+    return sums
+
+
+def _fits(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> bool:
+    return rules.limit_bytes is None or max(rank_bytes(chain, rules, cuts)) <= rules.limit_bytes
+
+
+def _check_enough_parts(chain: Chain, rules: CutRules) -> None:
+    parts, num_stages = 1 + sum(chain.may_cut_before[1:]), len(rules.stage_to_rank)
+    if parts < num_stages:
+        raise InputError(
+            f"{num_stages} stages are asked of a model that can be cut into {parts} parts (embedding, "
+            f"blocks, norm, head with loss): ask for at most {parts}"
+        )
+
+
+def _allowed_starts(chain: Chain, rules: CutRules, stage: int) -> list[int]:
+    """Where a stage may begin: cuts fall where they may, and the first and last stage have their blocks."""
+    num_layers, num_stages = len(chain.costs), len(rules.stage_to_rank)
+    if stage == 0:
+        return [0]
+    before = list(accumulate(chain.blocks, initial=0))
+    starts = [layer for layer in range(1, num_layers) if chain.may_cut_before[layer]]
+    if stage == 1 and rules.first_blocks is not None:
+        starts = [layer for layer in starts if before[layer] == rules.first_blocks]
+    if stage == num_stages - 1 and rules.last_blocks is not None:
+        starts = [layer for layer in starts if before[-1] - before[layer] == rules.last_blocks]
+    return starts
+
+
+def _best_cut(chain: Chain, rules: CutRules, limit_bytes: int | None) -> tuple[int, ...] | None:
+    """The best cut with every stage alone under the limit: twice over the same table, for the two aims."""
+    slowest = _walk(chain, rules, limit_bytes, bound=None)
+    if slowest is None:
+        return None
+    return _walk(chain, rules, limit_bytes, bound=max(stage_costs(chain, slowest)))
+
+
+def _walk(
+    chain: Chain, rules: CutRules, limit_bytes: int | None, bound: int | None
+) -> tuple[int, ...] | None:
+    """Dynamic programme over stages and their ends: least maximum, or under a bound least sum of squares."""
+    num_layers, num_stages = len(chain.costs), len(rules.stage_to_rank)
+    reached: dict[int, float] = {0: 0}
+    came_from: list[dict[int, int]] = []
+    sums = _Sums(
+        time=list(accumulate(chain.costs, initial=0)),
+        held=list(accumulate(chain.held_bytes, initial=0)),
+        limit_bytes=limit_bytes,
+        bound=bound,
+    )
+    for stage in range(num_stages):
+        ends = [num_layers] if stage == num_stages - 1 else _allowed_starts(chain, rules, stage + 1)
+        starts, values = list(reached), list(reached.values())
+        steps = {end: sums.best_step(starts, values, end) for end in ends}
+        reached = {end: step[0] for end, step in steps.items() if step is not None}
+        came_from.append({end: step[1] for end, step in steps.items() if step is not None})
+    return _trace(came_from, num_layers) if num_layers in reached else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What a stage takes and holds, as differences of sums, and what it may at most."""
+
+    time: list[int]
+    held: list[int]
+    limit_bytes: int | None
+    bound: int | None
+
+    def best_step(self, starts: list[int], values: list[float], end: int) -> tuple[float, int] | None:
+        """The best value of a stage with this end, and its start; starts ascend.
+
+        The latest starts come first: once a stage takes or holds too much, all earlier starts do.
+        """
+        best: tuple[float, int] | None = None
+        for index in range(bisect_left(starts, end) - 1, -1, -1):
+            start = starts[index]
+            cost = self.time[end] - self.time[start]
+            if self.limit_bytes is not None and self.held[end] - self.held[start] > self.limit_bytes:
+                break
+            if self.bound is None:
+                if best is not None and cost >= best[0]:
+                    break
+                total = max(values[index], cost)
+            else:
+                if cost > self.bound:
+                    break
+                total = values[index] + cost * cost
+            if best is None or total < best[0]:
+                best = total, start
+        return best
+
+
+def _trace(came_from: list[dict[int, int]], end: int) -> tuple[int, ...]:
+    cuts = [end]
+    for origin in reversed(came_from):
+        cuts.append(origin[cuts[-1]])
+    return tuple(reversed(cuts))
