@@ -1,7 +1,7 @@
 """What torchtitan and NeMo Automodel have in common: both place stages by the name of a schedule.
 
-They execute a CSV with PyTorch's own runtime, but which stages a rank builds follows from the schedule's name:
-s, s + p, … for most names, a V for ``ZBVZeroBubble`` (torchtitan 0.3.0 ``distributed/pipeline_parallel.py``,
+They execute a CSV with PyTorch's own runtime, but a rank builds its stages by the schedule's name: a V for
+``ZBVZeroBubble``, else stage s is on rank s mod p (torchtitan 0.3.0 ``distributed/pipeline_parallel.py``,
 nemo-automodel 0.7.0 ``components/distributed/pipelining/functional.py``). Any other placement would end in a
 ``KeyError`` inside the first step, so it is refused here.
 """
@@ -93,9 +93,10 @@ def _check_own_layers(problem: Problem, target: str) -> None:
     stages_of = Counter(layer for costs in problem.stages for layer in set(costs.layers))
     for stage, costs in enumerate(problem.stages):
         if all(stages_of[layer] > 1 for layer in costs.layers):
+            names = ", ".join(costs.layers)
             raise InputError(
-                f"stage {stage} names {', '.join(costs.layers)} only, which other stages name too, so {target} "
-                'would train the same layers twice: give every stage "layers" of its own'
+                f"stage {stage} names only {names}, as other stages do, and {target} would train the same "
+                'layers twice: give every stage "layers" of its own'
             )
 
 
