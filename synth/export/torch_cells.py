@@ -15,14 +15,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from synth.export.torch_names import TORCH_LETTERS, torch_action
 from synth.ops import Op, OpKind
 from synth.placement import PlacementKind
 from synth.problem import Problem
 
-LETTERS = {OpKind.F: "F", OpKind.B: "I", OpKind.W: "W", OpKind.BW: "B"}
-"""PyTorch's letter for every kind of op."""
-
-_KINDS = {letter: kind for kind, letter in LETTERS.items()}
+_KINDS = {letter: kind for kind, letter in TORCH_LETTERS.items()}
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _ACTION = re.compile(f"{_NUMBER}([FIWB]){_NUMBER}")
 _ACTION_IN_ANY_CASE = re.compile(_ACTION.pattern, re.IGNORECASE)
@@ -65,15 +63,6 @@ class Cells:
     faults: tuple[str, ...]
     blank: tuple[tuple[int, int], ...]
     num_rows: int
-
-
-def action(op: Op) -> str:
-    """An op as PyTorch writes it.
-
-    >>> action(Op(OpKind.B, 2, 0)), action(Op(OpKind.BW, 3, 11))
-    ('2I0', '3B11')
-    """
-    return f"{op.stage}{LETTERS[op.kind]}{op.microbatch}"
 
 
 def read_cells(text: str) -> Cells:
@@ -175,7 +164,7 @@ def _why_unknown(op: Op, problem: Problem) -> str:
     offered = [kind for kind, _ in problem.stages[op.stage].offered]
     if op.kind in offered:
         return ""
-    letters = ", ".join(LETTERS[kind] for kind in offered)
+    letters = ", ".join(TORCH_LETTERS[kind] for kind in offered)
     return f"the costs of stage {op.stage} offer only {letters}; give the stage costs for it"
 
 
@@ -209,13 +198,15 @@ def _doubled(known: Sequence[PlacedOp]) -> Iterator[str]:
         if op.kind is OpKind.BW:
             for kind in (OpKind.B, OpKind.W):
                 if part := seen.get(op._replace(kind=kind)):
-                    twin = f"{action(part.op)} of the same backward is in {_where(part)}"
+                    twin = f"{torch_action(part.op)} of the same backward is in {_where(part)}"
                     yield f"{_at(placed)}: {twin}; divide it or not"
 
 
 def _missing(present: set[Op], problem: Problem) -> Iterator[str]:
     """Ops that no cell runs."""
-    for stage in range(problem.num_stages):
+    is_open = problem.placement.kind is PlacementKind.AUTO
+    for stage, rank in enumerate(problem.stage_to_rank):
+        to = "" if is_open else f" to row {rank + 1}"
         for microbatch in range(problem.num_microbatches):
             ops = {kind: Op(kind, stage, microbatch) for kind in OpKind}
             due = [ops[OpKind.F]]
@@ -223,7 +214,7 @@ def _missing(present: set[Op], problem: Problem) -> Iterator[str]:
                 due += [ops[OpKind.B], ops[OpKind.W]]
             elif ops[OpKind.BW] not in present:
                 due.append(ops[OpKind.B if problem.stages[stage].must_divide else OpKind.BW])
-            yield from (f"no cell runs {action(op)}: add it" for op in due if op not in present)
+            yield from (f"no cell runs {torch_action(op)}: add it{to}" for op in due if op not in present)
 
 
 def _without_ops(cells: Cells, problem: Problem) -> Iterator[str]:
@@ -233,7 +224,7 @@ def _without_ops(cells: Cells, problem: Problem) -> Iterator[str]:
 
 
 def _at(placed: PlacedOp) -> str:
-    return f"{_where(placed)} is {action(placed.op)}"
+    return f"{_where(placed)} is {torch_action(placed.op)}"
 
 
 def _where(placed: PlacedOp) -> str:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 from itertools import zip_longest
 
-from synth.errors import BackendError, InputError
-from synth.export.torch_cells import action, find_faults, orders_of, read_cells
-from synth.ops import OpKind, RankOrders
+from synth.errors import BackendError, DeadlockError, InputError, WaitingRank
+from synth.export.torch_cells import find_faults, orders_of, read_cells
+from synth.export.torch_names import torch_action
+from synth.ops import Op, OpKind, RankOrders
 from synth.placement import Placement
 from synth.problem import Problem
 from synth.schedule import Schedule
@@ -70,15 +71,14 @@ def from_torch_csv(text: str, problem: Problem, source: str = "") -> RankOrders:
     """Read the orders of a compute-only CSV.
 
     Blank cells are idle, and a compound ``OVERLAP_F_B`` is its parts one after the other, as PyTorch runs it.
-    Orders that deadlock are refused only when they are given times.
+    Orders that deadlock are refused only where they are given times, by :func:`schedule_from_torch_csv`.
 
     Parameters
     ----------
     text
         The CSV.
     problem
-        Whose orders they are. Where it leaves its placement open (``auto``), :func:`placed_as` takes it from
-        the orders.
+        Whose orders they are. Where it leaves its placement open (``auto``), any will do.
     source
         Where the text came from, for messages.
 
@@ -92,6 +92,25 @@ def from_torch_csv(text: str, problem: Problem, source: str = "") -> RankOrders:
         more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InputError(f"{source + ': ' if source else ''}{faults[0]}{more}")
     return orders_of(cells.placed, problem.num_ranks)
+
+
+def schedule_from_torch_csv(text: str, problem: Problem, source: str = "") -> Schedule:
+    """Read the orders of a compute-only CSV and give them their earliest times on a problem's costs.
+
+    Where the problem's placement is ``auto``, every stage is on the rank whose row runs it.
+
+    Raises
+    ------
+    InputError
+        As :func:`from_torch_csv`.
+    DeadlockError
+        When the ranks wait for one another, in PyTorch's letters.
+    """
+    orders = from_torch_csv(text, problem, source)
+    try:
+        return schedule_orders(placed_as(problem, orders), orders)
+    except DeadlockError as error:
+        raise DeadlockError([_in_torch_letters(waiting) for waiting in error.waiting]) from None
 
 
 def placed_as(problem: Problem, orders: RankOrders) -> Problem:
@@ -146,6 +165,13 @@ def torch_csv_files(schedule: Schedule, csv_name: str) -> dict[str, str]:
     return {csv_name: to_torch_csv(schedule), f"{stem(csv_name)}.stages.json": stage_map(schedule.problem)}
 
 
+def _in_torch_letters(waiting: WaitingRank) -> WaitingRank:
+    def name(op: str) -> str:
+        return torch_action(Op.parse(op))
+
+    return WaitingRank(waiting.rank, name(waiting.next_op), tuple(map(name, waiting.waits_for)))
+
+
 def stem(csv_name: str) -> str:
     """A file's name without its ``.csv``."""
     return csv_name.removesuffix(".csv")
@@ -156,7 +182,7 @@ def _exported_orders(schedule: Schedule) -> RankOrders:
 
 
 def _render(orders: RankOrders) -> str:
-    return "".join(",".join(map(action, order)) + "\n" for order in orders)
+    return "".join(",".join(map(torch_action, order)) + "\n" for order in orders)
 
 
 def _differences(orders: RankOrders, schedule: Schedule) -> list[str]:
@@ -168,8 +194,8 @@ def _differences(orders: RankOrders, schedule: Schedule) -> list[str]:
     for row, (found, due) in enumerate(zip(orders, _exported_orders(schedule), strict=True), start=1):
         for column, (one, other) in enumerate(zip_longest(found, due), start=1):
             if one != other:
-                given = "missing" if one is None else action(one)
-                instead = "nothing" if other is None else action(other)
+                given = "missing" if one is None else torch_action(one)
+                instead = "nothing" if other is None else torch_action(other)
                 faults.append(f"row {row}, column {column} is {given}: the schedule runs {instead} there")
                 break
     return faults

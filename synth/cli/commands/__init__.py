@@ -2,7 +2,16 @@
 
 from types import ModuleType
 
-from synth.cli.commands import baseline, bound, compare, instances, simulate, synthesize, verify
+from synth.cli.commands import (
+    baseline,
+    bound,
+    compare,
+    import_orders,
+    instances,
+    simulate,
+    synthesize,
+    verify,
+)
 
 COMMANDS: dict[str, ModuleType] = {
     "synthesize": synthesize,
@@ -10,6 +19,7 @@ COMMANDS: dict[str, ModuleType] = {
     "baseline": baseline,
     "compare": compare,
     "bound": bound,
+    "import": import_orders,
     "verify": verify,
     "simulate": simulate,
 }
