@@ -18,7 +18,7 @@ V = "0F0,3F0,0F1,3I0,3W0,3F1,3B1,0I0,0B1,0W0\n1F0,2F0,1F1,2F1,2I0,1I0,2B1,1B1,1W
 
 @pytest.fixture
 def run(capsys, tmp_path):
-    """Run ``pipesynth import`` on a CSV text and a problem; the code, what was printed, and the output path."""
+    """Run ``pipesynth import`` on a CSV text and a problem; the code and what was printed."""
 
     def run_command(text, problem, *words):
         (tmp_path / "plan.csv").write_text(text)

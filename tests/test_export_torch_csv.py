@@ -1,10 +1,7 @@
 """PyTorch's CSV: what is written, what is read back, and what is said of every wrong cell."""
 
-import json
-from dataclasses import replace
-
 import pytest
-from builders import DIVIDED, EITHER, UNDIVIDED, good_schedule, orders_of, schedule_of, two_by_two
+from builders import EITHER, UNDIVIDED, good_schedule, orders_of, schedule_of, two_by_two
 from hypothesis import given
 from strategies import problems_with_orders
 
@@ -16,9 +13,7 @@ from synth.export.torch_csv import (
     placed_as,
     rename_microbatches,
     schedule_from_torch_csv,
-    stage_map,
     to_torch_csv,
-    torch_csv_files,
 )
 from synth.export.torch_names import torch_action
 from synth.ops import OpKind
@@ -93,29 +88,6 @@ def test_incomplete_schedule_is_refused():
 def test_schedule_that_deadlocks_is_refused():
     with pytest.raises(DeadlockError, match="rank 0 is at 0B0, which waits for 0F0"):
         to_torch_csv(schedule_of(two_by_two(num_microbatches=1), "0B0@0 0F0@2 0W0@4", "1F0@0 1B0@2 1W0@4"))
-
-
-def test_stage_map_says_what_every_rank_builds():
-    answer = json.loads(stage_map(V_PROBLEM))
-    assert answer == {
-        "num_ranks": 2,
-        "num_stages": 4,
-        "num_microbatches": 2,
-        "stage_to_rank": [0, 1, 1, 0],
-        "stages_by_rank": [[0, 3], [1, 2]],
-    }
-
-
-def test_stage_map_names_layers():
-    stages = tuple(replace(DIVIDED, layers=(f"layers.{s}", "rotary")) for s in range(2))
-    answer = json.loads(stage_map(replace(two_by_two(), stages=stages)))
-    assert answer["layers"] == [["layers.0", "rotary"], ["layers.1", "rotary"]]
-
-
-def test_files_beside_one_another():
-    files = torch_csv_files(good_schedule(), "plan.csv")
-    assert files == {"plan.csv": GOOD, "plan.stages.json": stage_map(two_by_two())}
-    assert list(torch_csv_files(good_schedule(), "plan")) == ["plan", "plan.stages.json"]
 
 
 # What is read.

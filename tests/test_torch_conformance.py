@@ -1,12 +1,12 @@
 """PyTorch executes what is exported: its loader takes every CSV, and its runtime's gradients are right.
 
-The processes are in ``torch_processes.py``. Gradients are compared in double precision with a step that runs
-microbatch after microbatch in one process; only the order of sums may differ, hence the tolerance.
+The processes, ``torch_processes.py``, run the exported modules. Gradients are compared in double precision
+with a step that runs microbatch after microbatch in one process; only the order of sums may differ, hence the
+tolerance.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -25,6 +25,7 @@ from torch_processes import reference
 
 from synth.baselines import baseline_orders
 from synth.export.torch_csv import to_torch_csv
+from synth.export.torch_files import torch_csv_files
 from synth.export.trainers import schedule_name
 from synth.placement import Placement, PlacementKind
 from synth.problem import Problem, uniform_problem, uniform_transfers
@@ -157,21 +158,11 @@ def processes(num_processes, folder):
 
 
 def run_on_gloo(schedules, num_processes, folder):
-    """What every rank saved, for all schedules."""
-    cases = []
-    for number, schedule in enumerate(schedules):
-        path = folder / f"{number}.csv"
-        path.write_text(to_torch_csv(schedule))
-        problem = schedule.problem
-        cases.append(
-            {
-                "csv": str(path),
-                "num_stages": problem.num_stages,
-                "num_microbatches": problem.num_microbatches,
-                "stages_by_rank": problem.stages_by_rank,
-            }
-        )
-    (folder / "cases.json").write_text(json.dumps(cases))
+    """What every rank saved of each schedule."""
+    for name, schedule in schedules.items():
+        (folder / name).mkdir()
+        for file, text in torch_csv_files(schedule, "plan.csv").items():
+            (folder / name / file).write_text(text)
     with processes(num_processes, folder) as running:
         codes = [process.wait(timeout=PATIENCE_S) for process in running]
     logs = [(folder / f"rank{rank}.log").read_text()[-2000:] for rank in range(num_processes)]
@@ -182,11 +173,11 @@ def run_on_gloo(schedules, num_processes, folder):
 @pytest.mark.parametrize(("num_processes", "on"), [(2, ("on 2",)), (4, ("on 3", "on 4"))])
 def test_gradients_on_gloo(num_processes, on, tmp_path):
     schedules = {name: make() for name, make in SCHEDULES.items() if name.endswith(on)}
-    saved = run_on_gloo(list(schedules.values()), num_processes, tmp_path)
-    for number, (name, schedule) in enumerate(schedules.items()):
+    saved = run_on_gloo(schedules, num_processes, tmp_path)
+    for name, schedule in schedules.items():
         problem = schedule.problem
         losses, gradients = reference(problem.num_stages, problem.num_microbatches)
-        results = [ranks[number] for ranks in saved]
+        results = [of_rank[name] for of_rank in saved]
         assert results[problem.stage_to_rank[-1]]["losses"] == pytest.approx(losses, rel=TOLERANCE), name
         for stage, rank in enumerate(problem.stage_to_rank):
             found = results[rank]["gradients"][stage]

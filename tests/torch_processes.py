@@ -1,21 +1,21 @@
 """One process of pipelines that PyTorch's own runtime drives over gloo.
 
-``torch_processes.py RANK NUM_PROCESSES FOLDER``: the folder holds ``cases.json``. For every case the process
-builds the stages of its rank, loads the case's CSV, takes one step and saves losses and gradients, for the
-parent to compare with :func:`reference`, the same step without a pipeline.
+``torch_processes.py RANK NUM_PROCESSES FOLDER``: every case is a folder in there, with the files of an export
+to ``torch-csv``. The process builds the stages of its rank with the exported module, takes one step and saves
+losses and gradients, for the parent to compare with :func:`reference`, the same step without a pipeline.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.distributed as dist
 from torch.distributed.pipelining import PipelineStage
-from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
 WIDTH = 6
 ROWS_PER_MICROBATCH = 2
@@ -65,27 +65,26 @@ def reference(num_stages: int, num_microbatches: int) -> tuple[list[float], list
     return losses, [gradients(stage) for stage in stages]
 
 
-def run_case(case: dict, rank: int) -> dict:
+def run_case(case: ModuleType, rank: int) -> dict:
     """One step of a case: losses, where the last stage is here, and gradients by stage.
 
     A case of fewer ranks than processes leaves the last processes idle.
     """
-    num_ranks = len(case["stages_by_rank"])
+    num_ranks, num_stages = case.PLAN["num_ranks"], case.PLAN["num_stages"]
     group = dist.new_group(list(range(num_ranks)))
     if rank >= num_ranks:
         return {}
-    num_stages, num_microbatches = case["num_stages"], case["num_microbatches"]
+    modules: dict[int, torch.nn.Module] = {}
     # Whether a received tensor wants a gradient is read off the example.
     example = torch.zeros(ROWS_PER_MICROBATCH, WIDTH, dtype=torch.float64, requires_grad=True)
-    modules = {stage: make_stage(stage) for stage in case["stages_by_rank"][rank]}
-    known = {"input_args": (example,), "output_args": (example,), "group": group}
-    stages = [
-        PipelineStage(module, stage, num_stages, torch.device("cpu"), **known)
-        for stage, module in modules.items()
-    ]
-    schedule = _PipelineScheduleRuntime(stages, num_microbatches, loss_fn=loss_of)
-    schedule._load_csv(case["csv"])
-    batch, target = make_batch(num_microbatches)
+
+    def on_this_rank(stage: int, num_stages: int) -> PipelineStage:
+        modules[stage] = make_stage(stage)
+        known = {"input_args": (example,), "output_args": (example,), "group": group}
+        return PipelineStage(modules[stage], stage, num_stages, torch.device("cpu"), **known)
+
+    schedule = case.build_schedule(rank, on_this_rank, loss_of)
+    batch, target = make_batch(case.PLAN["num_microbatches"])
     losses: list[torch.Tensor] = []
     schedule.step(
         *([batch] if 0 in modules else []),
@@ -97,9 +96,17 @@ def run_case(case: dict, rank: int) -> dict:
     }
 
 
+def load(path: Path) -> ModuleType:
+    """An exported module."""
+    spec = importlib.util.spec_from_file_location(path.parent.name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def main(rank: int, num_processes: int, folder: Path) -> None:
     """Run every case and save what came of it."""
-    cases = json.loads((folder / "cases.json").read_text())
+    cases = sorted(folder.glob("*/plan_torch.py"))
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -108,7 +115,7 @@ def main(rank: int, num_processes: int, folder: Path) -> None:
         world_size=num_processes,
         timeout=timedelta(seconds=PATIENCE_S),
     )
-    torch.save([run_case(case, rank) for case in cases], folder / f"rank{rank}.pt")
+    torch.save({case.parent.name: run_case(load(case), rank) for case in cases}, folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 
 from synth.errors import InputError
-from synth.export.torch_csv import stem, torch_csv_files
+from synth.export.torch_csv import to_torch_csv
+from synth.export.torch_files import stem
 from synth.export.trainers import WARNING_ON_DIVIDED, divides, layers_by_stage, schedule_name
 from synth.problem import Problem
 from synth.schedule import Schedule
@@ -45,7 +46,7 @@ def automodel_files(schedule: Schedule, csv_name: str) -> dict[str, str]:
 
     Returns
     -------
-    Texts by file name: those of :func:`torch_csv_files`, and ``<stem>.automodel.yaml``.
+    Texts by file name: the CSV, and ``<stem>.automodel.yaml``.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def automodel_files(schedule: Schedule, csv_name: str) -> dict[str, str]:
         Naming what Automodel cannot express.
     """
     fragment = to_automodel(schedule, csv_name)
-    return {**torch_csv_files(schedule, csv_name), f"{stem(csv_name)}.automodel.yaml": fragment}
+    return {csv_name: to_torch_csv(schedule), f"{stem(csv_name)}.automodel.yaml": fragment}
 
 
 def to_automodel(schedule: Schedule, csv_name: str) -> str:

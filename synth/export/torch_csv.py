@@ -10,7 +10,6 @@ renamed throughout, a schedule has the same times and memory. So exports are ren
 
 from __future__ import annotations
 
-import json
 from itertools import zip_longest
 
 from synth.errors import BackendError, DeadlockError, InputError, WaitingRank
@@ -129,52 +128,11 @@ def rename_microbatches(orders: RankOrders, last_stage: int) -> RankOrders:
     return tuple(tuple(op._replace(microbatch=name[op.microbatch]) for op in order) for order in orders)
 
 
-def stage_map(problem: Problem) -> str:
-    """The stage-to-rank map and the layers of every stage, as JSON for whoever builds the stages.
-
-    ``stages_by_rank[r]`` lists the stages that rank r must build; ``layers`` is there where every stage names
-    some.
-    """
-    entries: dict[str, object] = {
-        "num_ranks": problem.num_ranks,
-        "num_stages": problem.num_stages,
-        "num_microbatches": problem.num_microbatches,
-        "stage_to_rank": problem.stage_to_rank,
-        "stages_by_rank": problem.stages_by_rank,
-    }
-    if all(costs.layers for costs in problem.stages):
-        entries["layers"] = [costs.layers for costs in problem.stages]
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def torch_csv_files(schedule: Schedule, csv_name: str) -> dict[str, str]:
-    """The files of an export to PyTorch's runtime.
-
-    Parameters
-    ----------
-    schedule
-        What is exported.
-    csv_name
-        The name of the CSV, without a folder.
-
-    Returns
-    -------
-    Texts by file name: the CSV, and beside it ``<stem>.stages.json`` with :func:`stage_map`.
-    """
-    return {csv_name: to_torch_csv(schedule), f"{stem(csv_name)}.stages.json": stage_map(schedule.problem)}
-
-
 def _in_torch_letters(waiting: WaitingRank) -> WaitingRank:
     def name(op: str) -> str:
         return torch_action(Op.parse(op))
 
     return WaitingRank(waiting.rank, name(waiting.next_op), tuple(map(name, waiting.waits_for)))
-
-
-def stem(csv_name: str) -> str:
-    """A file's name without its ``.csv``."""
-    return csv_name.removesuffix(".csv")
 
 
 def _exported_orders(schedule: Schedule) -> RankOrders:

@@ -7,7 +7,8 @@ main branch in autumn 2026 (``torchtitan/config/parallelism.py``), told apart by
 
 from __future__ import annotations
 
-from synth.export.torch_csv import stem, torch_csv_files
+from synth.export.torch_csv import to_torch_csv
+from synth.export.torch_files import stem
 from synth.export.trainers import WARNING_ON_DIVIDED, divides, layers_by_stage, schedule_name
 from synth.problem import Problem
 from synth.schedule import Schedule
@@ -58,7 +59,7 @@ def torchtitan_files(schedule: Schedule, csv_name: str) -> dict[str, str]:
 
     Returns
     -------
-    Texts by file name: those of :func:`torch_csv_files`, and ``<stem>_torchtitan.py``.
+    Texts by file name: the CSV, and ``<stem>_torchtitan.py``.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def torchtitan_files(schedule: Schedule, csv_name: str) -> dict[str, str]:
         Naming what torchtitan cannot express.
     """
     fragment = to_torchtitan(schedule, csv_name)
-    return {**torch_csv_files(schedule, csv_name), f"{stem(csv_name)}_torchtitan.py": fragment}
+    return {csv_name: to_torch_csv(schedule), f"{stem(csv_name)}_torchtitan.py": fragment}
 
 
 def to_torchtitan(schedule: Schedule, csv_name: str) -> str:
