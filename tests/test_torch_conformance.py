@@ -24,14 +24,15 @@ from torch.distributed.pipelining import schedules as torch_schedules
 from torch_processes import reference
 
 from synth.baselines import baseline_orders
-from synth.export.torch_csv import to_torch_csv
+from synth.export.torch_csv import from_torch_csv, schedule_from_torch_csv, to_torch_csv
 from synth.export.torch_files import torch_csv_files
 from synth.export.trainers import schedule_name
-from synth.placement import Placement, PlacementKind
+from synth.placement import Placement, PlacementKind, place
 from synth.problem import Problem, uniform_problem, uniform_transfers
 from synth.schedule import Schedule
 from synth.search.synthesizer import synthesize
 from synth.timing import schedule_orders
+from synth.verify import verify_schedule
 
 TOLERANCE = 1e-12
 """Largest difference of a loss or a gradient; their size is about 1, in double precision."""
@@ -136,6 +137,46 @@ def test_loader_takes_the_export(name, tmp_path):
 def test_loader_takes_any_order(drawn, tmp_path_factory):
     problem, orders = drawn
     check_loads(schedule_orders(problem, orders), tmp_path_factory.getbasetemp() / "drawn.csv")
+
+
+TORCH_SCHEDULES = {
+    "Interleaved1F1B": (PlacementKind.LOOP, 8),
+    "LoopedBFS": (PlacementKind.LOOP, 8),
+    "InterleavedZeroBubble": (PlacementKind.LOOP, 8),
+    "ZBVZeroBubble": (PlacementKind.V, 8),
+    "DualPipeV": (PlacementKind.V, 10),
+}
+"""PyTorch's own schedules of two stages on each of four ranks, where they put them, and microbatches."""
+
+
+def dumped(name, num_microbatches, path):
+    """The CSV that PyTorch writes of its own schedule."""
+    stages = [
+        SimpleNamespace(num_stages=8, group_size=4, group_rank=0, submod=torch.nn.Identity())
+        for _ in range(2)
+    ]
+    made = torch_schedules.get_schedule_class(name)(stages, num_microbatches, loss_fn=lambda *_: None)
+    made._dump_csv(str(path), format="compute_only")
+    return path.read_text()
+
+
+@pytest.mark.parametrize("name", TORCH_SCHEDULES)
+def test_torch_schedules_are_read(name, tmp_path):
+    """With their idle cells and overlapped pairs; the rows tell the placement, and no rule is broken."""
+    kind, num_microbatches = TORCH_SCHEDULES[name]
+    text = dumped(name, num_microbatches, tmp_path / "dumped.csv")
+    auto = uniform_problem(4, num_microbatches, EITHER, chunks=2, kind=PlacementKind.AUTO)
+    schedule = schedule_from_torch_csv(text, auto)
+    assert schedule.problem.stage_to_rank == place(kind, 4, 8).stage_to_rank
+    assert not verify_schedule(schedule)
+    check_loads(schedule, tmp_path / "exported.csv")
+
+
+def test_interleaved_order_is_that_of_torch(tmp_path):
+    """Two independent writings of arXiv 2104.04473's schedule."""
+    problem = uniform_problem(4, 8, UNDIVIDED, chunks=2)
+    text = dumped("Interleaved1F1B", 8, tmp_path / "dumped.csv")
+    assert from_torch_csv(text, problem) == baseline_orders("interleaved-1f1b", problem)
 
 
 @contextmanager
