@@ -94,27 +94,32 @@ def write_all(texts: Mapping[str, str]) -> None:
     Parameters
     ----------
     texts
-        By path: files in folders that exist.
+        By path: files in folders that exist; a single one may be ``-`` or a device.
 
     Raises
     ------
     InputError
-        When one of them cannot be written, or is standard output or a device; what was there is untouched.
+        When one of them cannot be written, or of several is ``-`` or a device; what was there is untouched.
     """
-    with contextlib.ExitStack() as at_end:
-        staged = []
+    if len(texts) == 1:
+        write_whole(*next(iter(texts.items())))
+        return
+    path = ""
+    staged = []
+    try:
         for path, text in texts.items():
-            try:
-                target, permissions = _target(path)
-                if target is None:
-                    raise InputError(f"{path} holds one file and {len(texts)} are written: name a file")
-                staged.append((_beside(target), target))
-                at_end.callback(_forget, staged[-1][0])
-                _fill(staged[-1][0], text.encode("utf-8"), permissions)
-            except OSError as error:
-                raise InputError(_sentence(path, "written", error)) from error
-        for beside, target in staged:
-            os.replace(beside, target)
+            target, permissions = _target(path)
+            if target is None:
+                raise InputError(f"{path} holds one file and {len(texts)} are written: name a file")
+            staged.append((_beside(target), target))
+            _fill(staged[-1][0], text.encode("utf-8"), permissions)
+        for beside, path in staged:
+            os.replace(beside, path)
+    except OSError as error:
+        raise InputError(_sentence(path, "written", error)) from error
+    finally:
+        for beside, _ in staged:
+            _forget(beside)
 
 
 def _read_up_to_limit(file: BinaryIO, name: str) -> bytes:
@@ -157,8 +162,12 @@ def _target(path: str) -> tuple[str | None, int | None]:
 
     A device or a pipe, such as /dev/stdout, is written to and never replaced: None.
     """
-    mode = None if path == STANDARD_STREAM else _existing_mode(path)
-    if path == STANDARD_STREAM or (mode is not None and not stat.S_ISREG(mode)):
+    if path == STANDARD_STREAM:
+        return None, None
+    mode = _existing_mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(path)
+    if mode is not None and not stat.S_ISREG(mode):
         return None, None
     target = os.path.realpath(path)
     folder = os.path.dirname(target)

@@ -6,7 +6,7 @@ from builders import UNDIVIDED, good_schedule, two_by_two
 from synth.baselines import baseline_orders
 from synth.errors import InputError
 from synth.export.file_sets import FILE_SETS, export_files
-from synth.export.torch_csv import from_torch_csv
+from synth.export.torch_csv import from_torch_csv, to_torch_csv
 from synth.files import write_all
 from synth.timing import schedule_orders
 
@@ -33,9 +33,9 @@ def test_a_path_without_folder_stays_so(target):
 
 
 @pytest.mark.parametrize("target", FILE_SETS)
-def test_standard_output_takes_no_set(target):
-    with pytest.raises(InputError, match=r"^- holds one file and \d are written: name a file$"):
-        write_all(export_files(target, good_schedule(), "-"))
+def test_standard_output_takes_the_csv_alone(target, capsys):
+    write_all(export_files(target, good_schedule(), "-"))
+    assert capsys.readouterr().out == to_torch_csv(good_schedule())
 
 
 def test_what_the_target_refuses_is_refused_before_any_file():

@@ -226,20 +226,33 @@ def test_all_files_are_written(tmp_path):
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o640
 
 
-@pytest.mark.parametrize("last", ["none/c", "folder", "-", "/dev/null"])
-def test_none_is_written_where_one_cannot_be(tmp_path, last):
+@pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        ("none/c", "there is no folder"),
+        ("folder", "folder is a folder: name a file"),
+        ("-", "- holds one file and 3 are written: name a file"),
+        ("/dev/null", "/dev/null holds one file and 3 are written: name a file"),
+    ],
+)
+def test_none_is_written_where_one_cannot_be(tmp_path, last, sentence):
     (tmp_path / "a").write_text("old")
     (tmp_path / "folder").mkdir()
     path = last if last in ("-", "/dev/null") else str(tmp_path / last)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=sentence):
         write_all({str(tmp_path / "a"): "1", str(tmp_path / "b"): "2", path: "3"})
     assert names(tmp_path) == ["a", "folder"]
     assert (tmp_path / "a").read_text() == "old"
 
 
-def test_several_files_do_not_go_to_one_stream():
-    with pytest.raises(InputError, match=r"^- holds one file and 2 are written: name a file$"):
-        write_all({"-": "1", "b": "2"})
+def test_failure_to_take_a_place_is_told(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match=r"a cannot be written: no space left on device; name another file$"):
+        write_all({str(tmp_path / "a"): "1", str(tmp_path / "b"): "2"})
+    assert names(tmp_path) == []
 
 
 def test_interrupt_among_several_leaves_what_was_there(tmp_path, monkeypatch):

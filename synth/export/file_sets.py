@@ -1,4 +1,4 @@
-"""Targets of several files that lie beside one another, of which the path that is asked for names the first."""
+"""Targets of several files that lie beside one another; the path that is asked for is that of the CSV."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import MappingProxyType
 from synth.export.automodel import automodel_files
 from synth.export.torch_files import torch_csv_files
 from synth.export.torchtitan import torchtitan_files
+from synth.files import STANDARD_STREAM
 from synth.schedule import Schedule
 
 FILE_SETS: Mapping[str, Callable[[Schedule, str], dict[str, str]]] = MappingProxyType(
@@ -27,7 +28,7 @@ def export_files(target: str, schedule: Schedule, path: str) -> dict[str, str]:
     schedule
         What is exported.
     path
-        Where the CSV goes; the other files go beside it.
+        Where the CSV goes; the other files go beside it. To standard output, ``-``, goes the CSV alone.
 
     Returns
     -------
@@ -41,4 +42,6 @@ def export_files(target: str, schedule: Schedule, path: str) -> dict[str, str]:
         When the schedule does not hold exactly its problem's ops, or its ranks wait for one another.
     """
     folder, csv_name = os.path.split(path)
+    if path == STANDARD_STREAM:
+        return {path: FILE_SETS[target](schedule, path)[path]}
     return {os.path.join(folder, name): text for name, text in FILE_SETS[target](schedule, csv_name).items()}
