@@ -41,6 +41,10 @@ PATIENCE_S = 300
 """For all cases of a number of processes together; they take about ten, most of it to import PyTorch."""
 
 
+OF_SHARDING = {"UNSHARD", "RESHARD", "REDUCE_GRAD", "WAIT_REDUCE_GRAD"}
+"""Actions that PyTorch's dry run does not know, though its own lowering adds them."""
+
+
 def baseline(name, problem):
     return schedule_orders(problem, baseline_orders(name, problem))
 
@@ -115,9 +119,8 @@ def check_loads(schedule: Schedule, path: Path):
     """PyTorch finds every stage on its rank, and its dry run with communication ends."""
     runtime = loaded(schedule, path)
     assert runtime.stage_index_to_group_rank == dict(enumerate(schedule.problem.stage_to_rank))
-    unsharding = {torch_schedules.UNSHARD, torch_schedules.RESHARD, torch_schedules.REDUCE_GRAD}
     lowered = {
-        rank: [each for each in actions if each.computation_type not in unsharding]
+        rank: [each for each in actions if each.computation_type.name not in OF_SHARDING]
         for rank, actions in runtime.pipeline_order_with_comms.items()
     }
     simulated = torch_schedules._simulate_comms_compute(
