@@ -10,14 +10,13 @@ from synth.errors import DeadlockError, InputError, InvalidOrdersError
 from synth.export.torch_csv import (
     from_torch_csv,
     lint_torch_csv,
-    placed_as,
     rename_microbatches,
     schedule_from_torch_csv,
     to_torch_csv,
 )
 from synth.export.torch_names import torch_action
 from synth.ops import OpKind
-from synth.placement import PlacementKind, place
+from synth.placement import Placement, PlacementKind, place
 from synth.problem import uniform_problem
 from synth.schedule import measure
 from synth.timing import schedule_orders
@@ -55,7 +54,6 @@ def test_read_back_up_to_names_of_microbatches(drawn):
     assert from_torch_csv(text, problem) == renamed
     assert to_torch_csv(schedule_orders(problem, renamed)) == text
     # The rows alone say where every stage is.
-    assert placed_as(problem, renamed) is problem
     if problem.num_stages % problem.num_ranks == 0:
         auto = problem.with_placement(place(PlacementKind.AUTO, problem.num_ranks, problem.num_stages))
         assert schedule_from_torch_csv(text, auto).problem.stage_to_rank == problem.stage_to_rank
@@ -118,7 +116,10 @@ def test_orders_that_deadlock_are_told_in_torch_letters():
 def test_placement_auto_is_taken_from_the_rows():
     auto = V_PROBLEM.with_placement(place(PlacementKind.AUTO, 2, 4))
     assert auto.stage_to_rank == (0, 1, 0, 1)
-    assert schedule_from_torch_csv(V, auto).problem.stage_to_rank == (0, 1, 1, 0)
+    assert schedule_from_torch_csv(V, auto).problem.placement == Placement.explicit((0, 1, 1, 0))
+    orders = baseline_orders("gpipe", auto)
+    loop = to_torch_csv(schedule_orders(auto, orders))
+    assert schedule_from_torch_csv(loop, auto).problem.placement == Placement.explicit((0, 1, 0, 1))
 
 
 FAULTS = {
@@ -163,7 +164,7 @@ FAULTS = {
     "reduction": (GOOD.replace("0F1", "0REDUCE_GRAD"), "'0REDUCE_GRAD': this is communication"),
     "other compound": (
         GOOD.replace("0F1", "(0F1)FUSED"),
-        "row 1, column 2 is '(0F1)FUSED': the one compound action is (<forward>;<backward>)OVERLAP_F_B",
+        "row 1, column 2 is '(0F1)FUSED': the one compound is (<forward>;<backward>)OVERLAP_F_B",
     ),
     "junk in a compound": (
         GOOD.replace("0F1", "(0F1;0x0)OVERLAP_F_B"),

@@ -115,10 +115,7 @@ def _split(word: str) -> tuple[list[str], str]:
     if compound is None:
         return [word], ""
     if compound[2] != _OVERLAPPED:
-        return (
-            [],
-            f"the one compound action is (<forward>;<backward>){_OVERLAPPED}; write the actions in cells",
-        )
+        return [], f"the one compound is (<forward>;<backward>){_OVERLAPPED}; give every action its cell"
     return [part.strip() for part in compound[1].split(";")], ""
 
 

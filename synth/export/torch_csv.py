@@ -16,7 +16,7 @@ from synth.errors import BackendError, DeadlockError, InputError, WaitingRank
 from synth.export.torch_cells import find_faults, orders_of, read_cells
 from synth.export.torch_names import torch_action
 from synth.ops import Op, OpKind, RankOrders
-from synth.placement import Placement
+from synth.placement import Placement, PlacementKind
 from synth.problem import Problem
 from synth.schedule import Schedule
 from synth.timing import schedule_orders
@@ -106,19 +106,12 @@ def schedule_from_torch_csv(text: str, problem: Problem, source: str = "") -> Sc
         When the ranks wait for one another, in PyTorch's letters.
     """
     orders = from_torch_csv(text, problem, source)
+    if problem.placement.kind is PlacementKind.AUTO:
+        problem = problem.with_placement(_placement_of(orders, problem.num_stages))
     try:
-        return schedule_orders(placed_as(problem, orders), orders)
+        return schedule_orders(problem, orders)
     except DeadlockError as error:
         raise DeadlockError([_in_torch_letters(waiting) for waiting in error.waiting]) from None
-
-
-def placed_as(problem: Problem, orders: RankOrders) -> Problem:
-    """The problem with every stage on the rank whose order runs it."""
-    rank_of_stage = {op.stage: rank for rank, order in enumerate(orders) for op in order}
-    ranks = tuple(rank_of_stage[stage] for stage in range(problem.num_stages))
-    if ranks == problem.stage_to_rank:
-        return problem
-    return problem.with_placement(Placement.explicit(ranks))
 
 
 def rename_microbatches(orders: RankOrders, last_stage: int) -> RankOrders:
@@ -126,6 +119,12 @@ def rename_microbatches(orders: RankOrders, last_stage: int) -> RankOrders:
     forwards = [op for order in orders for op in order if op.kind is OpKind.F and op.stage == last_stage]
     name = {op.microbatch: number for number, op in enumerate(forwards)}
     return tuple(tuple(op._replace(microbatch=name[op.microbatch]) for op in order) for order in orders)
+
+
+def _placement_of(orders: RankOrders, num_stages: int) -> Placement:
+    """Every stage on the rank whose order runs it."""
+    rank_of = {op.stage: rank for rank, order in enumerate(orders) for op in order}
+    return Placement.explicit([rank_of[stage] for stage in range(num_stages)])
 
 
 def _in_torch_letters(waiting: WaitingRank) -> WaitingRank:
