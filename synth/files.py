@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from synth.errors import DocumentError, InputError
@@ -91,6 +92,42 @@ def write_whole(path: str, content: str | bytes) -> None:
         raise InputError(_sentence(path, "written", error)) from error
 
 
+def write_all(texts: Mapping[str, str]) -> None:
+    """Write several files, all of them or none.
+
+    All texts go to new files beside the old ones first; only then do these take their places, one by one.
+
+    Parameters
+    ----------
+    texts
+        By path: files in folders that exist; a single one may be ``-`` or a device.
+
+    Raises
+    ------
+    InputError
+        When one of them cannot be written, or of several is ``-`` or a device; what was there is untouched.
+    """
+    if len(texts) == 1:
+        write_whole(*next(iter(texts.items())))
+        return
+    path = ""
+    staged = []
+    try:
+        for path, text in texts.items():
+            target, permissions = _target(path)
+            if target is None:
+                raise InputError(f"{path} holds one file and {len(texts)} are written: name a file")
+            staged.append((_beside(target), target))
+            _fill(staged[-1][0], text.encode("utf-8"), permissions)
+        for beside, path in staged:
+            os.replace(beside, path)
+    except OSError as error:
+        raise InputError(_sentence(path, "written", error)) from error
+    finally:
+        for beside, _ in staged:
+            _forget(beside)
+
+
 def _read_up_to(most_bytes: int, file: BinaryIO, name: str, wanted: str) -> bytes:
     """Read in chunks, because the size of a pipe or a device is not known before."""
     data = bytearray()
@@ -114,19 +151,38 @@ def _write_standard_output(data: bytes) -> None:
 
 
 def _write(path: str, data: bytes) -> None:
-    mode = _existing_mode(path)
-    if mode is not None and not stat.S_ISREG(mode):
-        # A device or a pipe, such as /dev/stdout, is written to and never replaced.
+    target, permissions = _target(path)
+    if target is None:
         with open(path, "wb") as file:
             file.write(data)
         return
+    beside = _beside(target)
+    try:
+        _fill(beside, data, permissions)
+        os.replace(beside, target)
+    finally:  # an interrupt leaves nothing behind either
+        _forget(beside)
+
+
+def _target(path: str) -> tuple[str | None, int | None]:
+    """The file that a path names in the end, and its permissions where it exists.
+
+    A device or a pipe, such as /dev/stdout, is written to and never replaced: None.
+    """
+    if path == STANDARD_STREAM:
+        return None, None
+    mode = _existing_mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        return None, None
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise InputError(f"{path} cannot be written: there is no folder {folder}; create it first")
     if mode is not None and not os.access(target, os.W_OK):
         raise InputError(f"{path} cannot be written: it is read-only; name another file")
-    _replace(target, data, None if mode is None else stat.S_IMODE(mode))
+    return target, None if mode is None else stat.S_IMODE(mode)
 
 
 def _existing_mode(path: str) -> int | None:
@@ -136,22 +192,25 @@ def _existing_mode(path: str) -> int | None:
         return None
 
 
-def _replace(target: str, data: bytes, permissions: int | None) -> None:
-    beside = os.path.join(os.path.dirname(target), f".pipesynth-{secrets.token_hex(8)}.tmp")
+def _beside(target: str) -> str:
+    """A name for a new file that can take the target's place in one step."""
+    return os.path.join(os.path.dirname(target), f".pipesynth-{secrets.token_hex(8)}.tmp")
+
+
+def _fill(beside: str, data: bytes, permissions: int | None) -> None:
     # O_EXCL never follows a link or reuses a file; 0o666 lets the umask decide, as for any new file.
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with open(descriptor, "wb") as file:
-            if permissions is not None:
-                os.fchmod(descriptor, permissions)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(beside, target)
-    except BaseException:  # an interrupt leaves nothing behind either
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
+    with open(descriptor, "wb") as file:
+        if permissions is not None:
+            os.fchmod(descriptor, permissions)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _forget(beside: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(beside)
 
 
 def _sentence(path: str, done: str, error: OSError) -> str:

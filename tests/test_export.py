@@ -100,7 +100,10 @@ def test_titles_are_the_name_and_method_or_as_given(run, folder):
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
-        (("--to", "gif", "-o", "x"), "'gif' is no export target: use one of perfetto, svg, png, pdf"),
+        (
+            ("--to", "gif", "-o", "x"),
+            "'gif' is no export target: use one of torch-csv, torchtitan, automodel, perfetto",
+        ),
         (("--to", "svg"), "export needs -o: name the file to write, such as schedule.svg, or -"),
         (("-o", "x"), "the following arguments are required: --to"),
         (("--to", "svg", "-o", ""), "-o is given without a file name"),

@@ -9,7 +9,7 @@ import pytest
 
 from synth import files
 from synth.errors import DocumentError, InputError
-from synth.files import read_text, write_whole
+from synth.files import read_text, write_all, write_whole
 
 
 class Stream(io.TextIOWrapper):
@@ -212,3 +212,60 @@ def test_pipe_is_written_to_and_not_replaced(tmp_path):
         os.close(reader)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert names(tmp_path) == ["pipe"]
+
+
+# Several files.
+
+
+def test_all_files_are_written(tmp_path):
+    (tmp_path / "b").write_text("old")
+    (tmp_path / "b").chmod(0o640)
+    write_all({str(tmp_path / "a"): "1", str(tmp_path / "b"): "2"})
+    assert names(tmp_path) == ["a", "b"]
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "2"]
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        ("none/c", "there is no folder"),
+        ("folder", "folder is a folder: name a file"),
+        ("-", "- holds one file and 3 are written: name a file"),
+        ("/dev/null", "/dev/null holds one file and 3 are written: name a file"),
+    ],
+)
+def test_none_is_written_where_one_cannot_be(tmp_path, last, sentence):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "folder").mkdir()
+    path = last if last in ("-", "/dev/null") else str(tmp_path / last)
+    with pytest.raises(InputError, match=sentence):
+        write_all({str(tmp_path / "a"): "1", str(tmp_path / "b"): "2", path: "3"})
+    assert names(tmp_path) == ["a", "folder"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_failure_to_take_a_place_is_told(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match=r"a cannot be written: no space left on device; name another file$"):
+        write_all({str(tmp_path / "a"): "1", str(tmp_path / "b"): "2"})
+    assert names(tmp_path) == []
+
+
+def test_interrupt_among_several_leaves_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    synced = []
+
+    def interrupt(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_all({str(tmp_path / "a"): "1", str(tmp_path / "b"): "2"})
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"

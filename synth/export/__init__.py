@@ -1,6 +1,7 @@
 """Exports: schedules in the forms that other programs read and papers show.
 
-An exporter is a function from schedules to the bytes of one file, entered in :data:`TARGETS`.
+An exporter is a function from schedules to the bytes of one file, entered in :data:`TARGETS`; one of several
+files is a function from a schedule and the first file's name to texts by name, entered in :data:`FILE_SETS`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from types import MappingProxyType
 
 from synth.errors import InputError, InvalidOrdersError
 from synth.export.figure import render_pdf, render_png, render_svg
+from synth.export.file_sets import FILE_SETS, export_files
 from synth.export.perfetto import render_perfetto
 from synth.export.shown import Shown
+from synth.files import STANDARD_STREAM
 from synth.graph import build_graph, divided_in_orders
 from synth.schedule import Schedule
 
-__all__ = ["TARGETS", "Shown", "Target", "export"]
+__all__ = ["FILE_SETS", "TARGETS", "Shown", "Target", "export", "export_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,9 @@ class Target:
     suffix
         How such files end.
     render
-        From schedules to the file's content.
+        From schedules to the file's content, or that of the first of several.
+    files
+        For a target of several files: from a schedule and the name of the first to texts by name.
     """
 
     name: str
@@ -42,12 +47,26 @@ class Target:
     most: int
     suffix: str
     render: Callable[[Sequence[Shown]], bytes]
+    files: Callable[[Schedule, str], dict[str, str]] | None = None
+
+
+def _file_set(name: str, what: str) -> Target:
+    """A target of one schedule and several files."""
+    files = FILE_SETS[name]
+
+    def render(shown: Sequence[Shown]) -> bytes:
+        return files(shown[0].schedule, STANDARD_STREAM)[STANDARD_STREAM].encode("utf-8")
+
+    return Target(name, what, 1, ".csv", render, files)
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
         for target in (
+            _file_set("torch-csv", "PyTorch's own runtime: CSV, stage map and module"),
+            _file_set("torchtitan", "torchtitan: CSV and module"),
+            _file_set("automodel", "NeMo Automodel: CSV and YAML"),
             Target("perfetto", "a trace for ui.perfetto.dev", 8, ".json", render_perfetto),
             Target("svg", "a figure for papers and pages", 8, ".svg", render_svg),
             Target("png", "the same in pixels", 8, ".png", render_png),

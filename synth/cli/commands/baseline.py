@@ -5,23 +5,17 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
 
 from synth.baselines import BASELINES, baseline_orders
-from synth.bounds import best_bound
-from synth.certificate import Certificate, Provenance
 from synth.cli.arguments import add_json_argument, add_output_argument, add_problem_arguments
 from synth.cli.exit_codes import DONE, NO_SCHEDULE
+from synth.cli.given_orders import answer_with
 from synth.cli.loading import load_problem
-from synth.cli.showing import check_output_option, row_json, show
-from synth.cli.streams import complain, print_json
-from synth.document import ScheduleDocument, write_schedule
+from synth.cli.showing import check_output_option
+from synth.cli.streams import complain
 from synth.errors import BaselineUndefinedError
-from synth.files import write_whole
 from synth.problem import Problem
-from synth.report import Row
-from synth.schedule import Metrics, Schedule, fits, measure
+from synth.schedule import Metrics, Schedule, fits
 from synth.timing import schedule_orders
 
 
@@ -39,28 +33,8 @@ def run(options: argparse.Namespace) -> int:
     problem = load_problem(options)
     begun = time.monotonic()
     schedule = _placed_baseline(problem, options.name)
-    problem, metrics = schedule.problem, measure(schedule)
-    bound = best_bound(problem)
-    value = metrics.value(problem.objective)
-    certificate = Certificate(
-        objective=problem.objective,
-        value=value,
-        lower_bound=min(value, bound.ticks),
-        bound_from=f"{bound.name}: {bound.argument}",
-    )
-    provenance = Provenance(
-        method=options.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        tool_version=version("pipesynth"),
-        wall_seconds=round(time.monotonic() - begun, 3),
-    )
-    if options.output is not None:
-        write_whole(options.output, write_schedule(ScheduleDocument.of(schedule, certificate, provenance)))
-    row = Row(options.name, metrics, certificate)
-    if options.json:
-        print_json([row_json(problem, row)])
-    else:
-        show(problem, [row], schedule, options)
+    problem = schedule.problem
+    metrics = answer_with(schedule, options.name, begun, options)
     return DONE if fits(problem, metrics.peak_memory_bytes) else _over_limit(problem, options.name, metrics)
 
 

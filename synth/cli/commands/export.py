@@ -8,8 +8,8 @@ from synth.cli.exit_codes import DONE
 from synth.cli.streams import check_output
 from synth.document import read_schedule
 from synth.errors import InputError
-from synth.export import TARGETS, Shown, Target, check_count, export, find_target
-from synth.files import STANDARD_STREAM, read_text, write_whole
+from synth.export import TARGETS, Shown, Target, check_count, export, export_files, find_target
+from synth.files import STANDARD_STREAM, read_text, write_all, write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,11 @@ def run(options: argparse.Namespace) -> int:
     """Write schedules as figures, traces and other programs' input."""
     target = find_target(options.to)
     _check(options, target)
-    write_whole(options.output, export(target.name, _shown(options)))
+    shown = _shown(options)
+    if target.files is None:
+        write_whole(options.output, export(target.name, shown))
+    else:
+        write_all(export_files(target.name, shown[0].schedule, options.output))
     return DONE
 
 
