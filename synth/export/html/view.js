@@ -1,0 +1,195 @@
+// What is shown: one view in time over all schedules, one cursor, and what is pointed at. Here is all that changes.
+
+const LEAST_SPAN_TICKS = 4;
+const SLIDER_STEPS = 10000;
+const byId = (id) => document.getElementById(id);
+
+const raws = JSON.parse(byId("data").textContent);
+const schedules = raws.map((raw) => readSchedule(raw, raws[0].tick_seconds));
+const sections = schedules.map(makeSection);
+const sameTicks = raws.every((raw) => raw.tick_seconds === raws[0].tick_seconds);
+const range = {
+  from: Math.min(...sections.map(({ first }) => first)),
+  to: Math.max(...sections.map(({ end }) => end)),
+};
+const page = {
+  view: { ...range },
+  cursor: null,
+  target: null,
+  rank: null,
+  unit: "seconds",
+  showsMarked: true,
+  showsMemory: true,
+  tickSeconds: raws[0].tick_seconds,
+  mostBytes: Math.max(1, ...raws.flatMap(({ peaks, limits }) => [...peaks, ...(limits ?? [])])),
+};
+const stale = { base: true, overlay: true, waiting: false };
+let look;
+
+// ---- drawing
+
+function redraw(layer) {
+  stale[layer] = true;
+  if (layer === "base") stale.overlay = true;
+  if (stale.waiting) return;
+  stale.waiting = true;
+  requestAnimationFrame(drawFrame);
+}
+
+function drawFrame() {
+  stale.waiting = false;
+  const { base } = stale;
+  stale.base = stale.overlay = false;
+  for (const section of sections) {
+    section.isStale ||= base;
+    if (section.isDrawn && !isInSight(section)) continue;
+    if (section.isStale) drawSection(section, look, page);
+    section.isStale = false;
+    section.isDrawn = true;
+    drawOverlay(section, look, page);
+  }
+  showTime();
+}
+
+function isInSight({ plot }) {
+  const { top, bottom } = plot.getBoundingClientRect();
+  return bottom > 0 && top < window.innerHeight;
+}
+
+function showTime() {
+  const share = (time) => (100 * (time - range.from)) / (range.to - range.from);
+  Object.assign(byId("window").style, {
+    left: `${share(page.view.from)}%`, width: `${share(page.view.to) - share(page.view.from)}%`,
+  });
+  const words = page.cursor === null ? "no cursor" : cursorWords();
+  byId("now").textContent = words;
+  byId("time").setAttribute("aria-valuetext", words);
+  const steps = Number(byId("time").max);
+  byId("time").value = page.cursor === null ? 0 : Math.round((share(page.cursor) / 100) * steps);
+}
+
+function cursorWords() {
+  const seconds = formatSeconds(page.cursor * page.tickSeconds, TIME_DIGITS);
+  return sameTicks ? `${seconds} \u00b7 ${formatTicks(page.cursor)}` : seconds;
+}
+
+function readLook() {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const names = ["page", "panel", "row", "line", "ink", "dim", "memory", "static", "limit", "mark", "cursor"];
+  look = {
+    ...Object.fromEntries(names.map((name) => [name, colour(name)])),
+    memoryLow: colour("memory-low"),
+    font: sections[0].font,
+  };
+}
+
+function layOutAll() {
+  if (!sections[0].plot.clientWidth) return; // not on the screen
+  for (const section of sections) {
+    section.lay = layOut(section.schedule, section.plot.clientWidth, page.showsMemory);
+    section.plot.style.height = `${section.lay.height}px`;
+  }
+  redraw("base");
+}
+
+// ---- the view
+
+function setView(from, to) {
+  const whole = range.to - range.from;
+  const span = clamp(Math.min(whole, LEAST_SPAN_TICKS), to - from, whole);
+  const start = clamp(range.from, from, range.to - span);
+  page.view = { from: start, to: start + span };
+  redraw("base");
+}
+
+function zoom(factor, time) {
+  const { from, to } = page.view;
+  const span = clamp(LEAST_SPAN_TICKS, (to - from) / factor, range.to - range.from);
+  const share = (time - from) / (to - from);
+  setView(time - share * span, time - share * span + span);
+}
+
+function zoomAtCursor(factor) {
+  const { from, to } = page.view;
+  const isShown = page.cursor !== null && page.cursor >= from && page.cursor <= to;
+  zoom(factor, isShown ? page.cursor : (from + to) / 2);
+}
+
+function pan(time) {
+  const { from, to } = page.view;
+  const moved = clamp(range.from - from, time, range.to - to);
+  setView(from + moved, to + moved);
+}
+
+function panByShare(share) {
+  pan(share * (page.view.to - page.view.from));
+}
+
+function showWhole() {
+  setView(range.from, range.to);
+}
+
+// ---- the cursor and what is pointed at
+
+function setCursor(time) {
+  page.cursor = time === null ? null : clamp(range.from, sameTicks ? Math.round(time) : time, range.to);
+  if (page.rank !== null) pointAtRank();
+  redraw("overlay");
+}
+
+function stepCursor(direction) {
+  const ranks = (section) => (page.rank?.section === section ? [page.rank.rank] : section.schedule.raw.peaks.keys());
+  const chosen = page.rank ? [page.rank.section] : sections;
+  const time = page.cursor ?? range.from - 1;
+  const starts = chosen.map((section) => neighbourStart(section.schedule, ranks(section), time, direction))
+    .filter((start) => start !== undefined);
+  if (!starts.length) return;
+  setCursor(direction > 0 ? Math.min(...starts) : Math.max(...starts));
+  showCursor();
+}
+
+function showCursor() {
+  const { from, to } = page.view;
+  if (page.cursor < from || page.cursor >= to) pan(page.cursor - (from + to) / 2);
+}
+
+function chooseRank(direction) {
+  const rows = sections.flatMap((section) => section.schedule.raw.peaks.map((_, rank) => ({ section, rank })));
+  const current = rows.findIndex(({ section, rank }) => section === page.rank?.section && rank === page.rank.rank);
+  const next = current < 0 ? (direction > 0 ? 0 : rows.length - 1) : clamp(0, current + direction, rows.length - 1);
+  page.rank = rows[next];
+  if (page.cursor === null) setCursor((page.view.from + page.view.to) / 2);
+  else pointAtRank();
+}
+
+// Point at what the chosen rank does at the cursor.
+function pointAtRank() {
+  const { section, rank } = page.rank;
+  const target = { section, kind: "op", rank, time: page.cursor, op: opAt(section.schedule, rank, page.cursor) };
+  const box = section.plot.getBoundingClientRect();
+  const x = clamp(section.lay.left, xOf(section.lay, page.view, page.cursor), section.lay.width);
+  pointAt(target, box.left + x, box.top + rowTop(section.lay.ops, rank) + section.lay.ops.pitch);
+}
+
+function pointAt(target, x, y) {
+  page.target = target;
+  byId("tip").hidden = target === null;
+  if (target) showTip(targetWords(target), x, y);
+  redraw("overlay");
+}
+
+function showTip([head, ...lines], x, y) {
+  const tip = byId("tip");
+  tip.replaceChildren(element("b", { textContent: head }), ...lines.map((textContent) => element("div", { textContent })));
+  const [width, height] = [tip.offsetWidth, tip.offsetHeight];
+  const below = y + 18 + height <= window.innerHeight;
+  tip.style.left = `${clamp(8, x + 14, window.innerWidth - width - 8)}px`;
+  tip.style.top = `${Math.max(8, below ? y + 18 : y - height - 14)}px`;
+}
+
+function forget() {
+  page.rank = null;
+  setCursor(null);
+  pointAt(null);
+}
