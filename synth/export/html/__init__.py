@@ -1,7 +1,7 @@
 """The interactive page: schedules on one time axis, in one HTML file that loads nothing.
 
-``page.html`` is the frame, ``page.css`` the looks. The scripts are read in the order of :data:`SCRIPTS`: words
-and units, the schedules as arrays, what is said of an op, drawing, and the page itself.
+``page.html`` is the frame, ``page.css`` the looks. The scripts stand in the order of :data:`SCRIPTS`: units, the
+schedule as arrays, what is said of it, drawing, what is shown and the ways to change it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def render_html(shown: Sequence[Shown]) -> str:
     Raises
     ------
     InputError
-        When nothing is given to show, a schedule lacks ops or runs two at once on a rank, a marked op is not in
-        its schedule, or a number is 2**53 or more, which a browser cannot hold.
+        When nothing is given to show, a schedule lacks ops or runs two at once on a rank, a marked op is not
+        in its schedule, or a number is 2**53 or more, which a browser cannot hold.
     """
     if not shown:
         raise InputError("there is no schedule to show: give one or more")

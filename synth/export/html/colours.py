@@ -12,10 +12,13 @@ RAMPS = {
     OpKind.W: ("#8d7401", "#ede361"),
     OpKind.BW: ("#4f10a4", "#a788ff"),
 }
-"""The shades of a kind's first and last chunk. Found by search for the largest least distance between kinds,
-seen by normal, protan, deutan and tritan eyes (Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1)."""
+"""The shades of a kind's first and last chunk.
 
-DARK_TEXT, LIGHT_TEXT = "#101418", "#ffffff"
+Found by a search for the largest least distance between kinds, as seen by normal, protan, deutan and tritan eyes
+(Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1).
+"""
+
+DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 
 
 class Shade(NamedTuple):

@@ -8,6 +8,7 @@ from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.certificate import Certificate
 from synth.errors import InputError
@@ -16,7 +17,7 @@ from synth.export.shown import Shown
 from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Problem
 from synth.schedule import Schedule, measure
-from synth.timeline import memory_steps, transfers
+from synth.timeline import Transfer, memory_steps, transfers
 
 LARGEST = 2**53
 """A browser's numbers are exact below this."""
@@ -26,8 +27,8 @@ KINDS = tuple(OpKind)
 
 Data = dict[str, Any]
 
-_TYPES = {"u1": np.uint8, "u2": np.uint16, "i4": np.int32, "f8": np.float64}
-"""The types of a column, smallest first; all hold integers."""
+_TYPES = ("u1", "u2", "i4", "f8")
+"""The types of a column in numpy's letters, smallest first; all hold integers."""
 
 
 def schedule_data(shown: Shown) -> Data:
@@ -40,10 +41,11 @@ def schedule_data(shown: Shown) -> Data:
         2**53 or more.
     """
     schedule = shown.schedule
-    numbers = _numbers_of_ops(schedule)
-    arrows = _transfers(schedule, numbers)  # refuses what does not hold exactly the problem's ops
+    arrows = transfers(schedule)  # refuses what does not hold exactly the problem's ops
     _check_one_at_a_time(shown)
-    data = {
+    _check_sizes(shown, arrows)
+    numbers = {timed.op: number for number, timed in enumerate(_all_ops(schedule))}
+    return {
         "title": shown.title,
         "notes": list(shown.notes),
         **_problem_data(schedule.problem),
@@ -51,11 +53,9 @@ def schedule_data(shown: Shown) -> Data:
         "certificate": None if shown.certificate is None else _certificate_data(shown.certificate),
         "ops": _ops(schedule),
         "memory": _memory(schedule),
-        "transfers": arrows,
+        "transfers": _transfers(arrows, numbers),
         "marked": _column(_marked_numbers(shown, numbers)),
     }
-    _check_sizes(shown)
-    return data
 
 
 def _problem_data(problem: Problem) -> Data:
@@ -126,19 +126,14 @@ def _memory(schedule: Schedule) -> Data:
     }
 
 
-def _transfers(schedule: Schedule, numbers: dict[Op, int]) -> Data:
+def _transfers(found: Sequence[Transfer], numbers: dict[Op, int]) -> Data:
     """Columns over all transfers, in order of the producer's number."""
-    found = transfers(schedule)
     return {
         "producer": _column(numbers[transfer.producer] for transfer in found),
         "consumer": _column(numbers[transfer.consumer] for transfer in found),
         "start": _column(transfer.start for transfer in found),
         "end": _column(transfer.end for transfer in found),
     }
-
-
-def _numbers_of_ops(schedule: Schedule) -> dict[Op, int]:
-    return {timed.op: number for number, timed in enumerate(_all_ops(schedule))}
 
 
 def _marked_numbers(shown: Shown, numbers: dict[Op, int]) -> list[int]:
@@ -160,29 +155,29 @@ def _column(values: Iterable[int]) -> Data:
     """Integers in the smallest type that holds them all, little-endian, in base64."""
     wide = np.fromiter(values, dtype=np.float64)
     name = next(name for name in _TYPES if _holds(name, wide))
-    narrow = wide.astype(np.dtype(_TYPES[name]).newbyteorder("<"))
+    narrow = wide.astype(f"<{name}")
     return {"type": name, "data": base64.b64encode(narrow.tobytes()).decode("ascii")}
 
 
-def _holds(name: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+def _holds(name: str, values: NDArray[np.float64]) -> bool:
     if name == "f8" or not len(values):
         return True
-    limits = np.iinfo(_TYPES[name])
+    limits = np.iinfo(np.dtype(name))
     return bool(limits.min <= values.min() and values.max() <= limits.max)
 
 
 def _check_one_at_a_time(shown: Shown) -> None:
     for rank, ops in enumerate(shown.schedule.ranks):
         for before, after in pairwise(ops):
-            if not before.start <= before.end <= after.start:
+            if not before.start <= before.end <= after.start <= after.end:
                 raise InputError(
                     f"{shown.title}: rank {rank} starts {after} before {before.op} ends at {before.end}; "
                     "show a schedule in which every rank runs one op at a time"
                 )
 
 
-def _check_sizes(shown: Shown) -> None:
-    for what, unit, values in _sizes(shown):
+def _check_sizes(shown: Shown, arrows: Sequence[Transfer]) -> None:
+    for what, unit, values in _sizes(shown, arrows):
         largest = max(map(abs, values), default=0)
         if largest >= LARGEST:
             raise InputError(
@@ -191,13 +186,16 @@ def _check_sizes(shown: Shown) -> None:
             )
 
 
-def _sizes(shown: Shown) -> Iterable[tuple[str, str, Sequence[int]]]:
-    """The largest numbers of the page; all others are below one of them."""
-    schedule, problem = shown.schedule, shown.schedule.problem
-    yield "a time in ticks", "tick_seconds", [t for op in _all_ops(schedule) for t in (op.start, op.end)]
-    yield "a transfer in ticks", "tick_seconds", [transfer.end for transfer in transfers(schedule)]
-    yield "memory in bytes", "memory unit", measure(schedule).peak_memory_bytes
-    yield "a memory limit in bytes", "memory unit", problem.memory_limit_bytes or ()
+def _sizes(shown: Shown, arrows: Sequence[Transfer]) -> Iterable[tuple[str, str, Iterable[int]]]:
+    """The largest numbers of the page by what they are; all others are below one of them."""
+    problem = shown.schedule.problem
+    ticks = "tick_seconds"
+    yield "an op's time in ticks", ticks, (t for op in _all_ops(shown.schedule) for t in (op.start, op.end))
+    yield "a transfer's time in ticks", ticks, (arrow.end for arrow in arrows)
     if shown.certificate is not None:
-        claimed = shown.certificate.value, shown.certificate.lower_bound
-        yield "the certificate in ticks", "tick_seconds", claimed
+        claims = (shown.certificate.value, shown.certificate.lower_bound)
+        yield "the certificate in ticks", ticks, claims
+    offered = [cost for costs in problem.stages for _, cost in costs.offered]
+    yield "memory in bytes", "memory unit", (cost.free_bytes for cost in offered)
+    yield "memory in bytes", "memory unit", measure(shown.schedule).peak_memory_bytes
+    yield "a memory limit in bytes", "memory unit", problem.memory_limit_bytes or ()

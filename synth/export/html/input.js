@@ -45,7 +45,8 @@ function listenToPointers(section) {
   };
   plot.addEventListener("pointerup", release);
   plot.addEventListener("pointercancel", release);
-  plot.addEventListener("pointerleave", () => held.size || page.rank || pointAt(null));
+  // A finger leaves with every tap, and what it tapped stays.
+  plot.addEventListener("pointerleave", ({ pointerType }) => pointerType === "touch" || held.size || page.rank || pointAt(null));
   plot.addEventListener("wheel", (event) => turnWheel(section, event, place(event).x), { passive: false });
 }
 
@@ -88,14 +89,14 @@ function switchUnit() {
   if (!sameTicks) return;
   page.unit = page.unit === "ticks" ? "seconds" : "ticks";
   byId("unit").textContent = page.unit === "ticks" ? "seconds" : "ticks";
-  redraw("base");
+  redrawAll();
 }
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   byId("theme").textContent = theme === "dark" ? "light" : "dark";
   readLook();
-  redraw("base");
+  redrawAll();
 }
 
 function followSystemTheme() {
@@ -161,8 +162,8 @@ function listen() {
     showCursor();
   });
   document.addEventListener("keydown", pressKey);
-  document.addEventListener("scroll", () => redraw("overlay"), { passive: true });
-  window.addEventListener("resize", () => redraw("overlay"));
+  document.addEventListener("scroll", redraw, { passive: true });
+  window.addEventListener("resize", redraw);
   sections.forEach(listenToPointers);
   new ResizeObserver(layOutAll).observe(byId("sections"));
 }

@@ -2,6 +2,9 @@
 
 const AXIS_HEIGHT = 26;
 const CAPTION_HEIGHT = 24;
+const LEAST_WIDE = 640;
+const WIDE_MARGIN = 142;
+const NARROW_MARGIN = 102;
 const LEAST_LABEL_STEP = 110;
 const LARGEST_CANVAS_AREA = 64e6;
 
@@ -12,7 +15,7 @@ function clamp(low, value, high) {
 // Where everything of a schedule lies in a drawing of a given width.
 function layOut(schedule, width, showsMemory) {
   const ranks = schedule.numRanks;
-  const left = width < 640 ? 96 : 142;
+  const left = width < LEAST_WIDE ? NARROW_MARGIN : WIDE_MARGIN;
   const pitch = clamp(13, Math.round(440 / ranks), 34);
   const ops = { top: AXIS_HEIGHT, pitch, height: pitch - (pitch > 20 ? 4 : 2) };
   const memoryPitch = clamp(13, Math.round(420 / ranks), 48);
@@ -54,7 +57,7 @@ function drawRows(context, rows, { lay, schedule }, look) {
     context.fillStyle = look.row;
     context.fillRect(lay.left, top, lay.plot, rows.height);
     context.fillStyle = look.dim;
-    context.fillText(`rank ${rank}`, 0, top + rows.height / 2 + 0.5);
+    context.fillText(lay.left === WIDE_MARGIN ? `rank ${rank}` : rank, 0, top + rows.height / 2 + 0.5);
   }
 }
 

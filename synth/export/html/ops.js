@@ -7,18 +7,14 @@ const LEAST_GAPPED_WIDTH = 4;
 const LEAST_NAMED_WIDTH = 34;
 const LEAST_STRIPE_WIDTH = 1.5;
 const LEAST_SHARES_WIDTH = 6;
+const SHARES_STEP = 2;
 
-function channels(colour) {
-  return [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16));
-}
-
-// The colours of a schedule's ops, as numbers, in the order of shadeCode.
+// The colours of a schedule's ops, as numbers, in the order of its column `shade`.
 function readShades(schedule) {
-  return schedule.raw.shades.flat().map(({ fill }) => channels(fill));
-}
-
-function shadeCode(schedule, op) {
-  return schedule.ops.kind[op] * schedule.raw.shades[0].length + chunkOf(schedule, op);
+  return schedule.raw.shades.flat().map(({ fill }) => {
+    const [red, green, blue] = [1, 3, 5].map((place) => parseInt(fill.slice(place, place + 2), 16));
+    return { red, green, blue, pixel: ((0xff << 24) | (blue << 16) | (green << 8) | red) >>> 0 };
+  });
 }
 
 function drawOps(context, section, view) {
@@ -37,8 +33,8 @@ function drawStripes(context, { schedule, lay, shades, strip }, view, ratio) {
   for (let rank = 0; rank < schedule.numRanks; rank++) {
     sums.fill(0);
     forVisibleOps(schedule, rank, view, (op) => {
-      const colour = shades[shadeCode(schedule, op)];
-      const [from, to] = [schedule.start[op], schedule.end[op]].map((time) => (time - view.from) * scale);
+      const colour = shades[schedule.shade[op]];
+      const [from, to] = [(schedule.start[op] - view.from) * scale, (schedule.end[op] - view.from) * scale];
       const gap = to - from >= LEAST_GAPPED_WIDTH * ratio ? ratio : 0;
       forPixels(from + gap, to, image.width, (pixel, share) => addColour(sums, 4 * pixel, colour, share));
     });
@@ -50,61 +46,66 @@ function drawStripes(context, { schedule, lay, shades, strip }, view, ratio) {
   }
 }
 
-// Far out, where single ops cannot be seen: in every pixel a pile of colours, as high as the kinds' shares of the time
-// around it. The time is a whole number of a microbatch's turns, so that a steady state looks steady.
+// Far out, where single ops cannot be seen: side by side piles of colours, as high as the kinds' shares of the time
+// around them. That time is a whole number of a microbatch's turns, so that a steady state looks steady.
 function drawShares(context, section, view, ratio) {
   const { schedule, lay, shades, strip } = section;
   const height = Math.round(lay.ops.height * ratio);
-  const image = new ImageData(Math.ceil(lay.plot), height * schedule.numRanks);
+  const image = new ImageData(Math.ceil(lay.plot / SHARES_STEP), height * schedule.numRanks);
   const pixels = new Uint32Array(image.data.buffer);
-  const scale = lay.plot / (view.to - view.from);
-  const turn = section.turn * scale;
-  const reach = (turn * Math.ceil(LEAST_SHARES_WIDTH / turn)) / 2;
-  const margin = Math.ceil(reach) + 1;
-  const wide = { from: view.from - margin / scale, to: view.to + margin / scale };
-  const width = image.width + 2 * margin;
-  const [first, end] = [section.first, section.end].map((time) => (time - wide.from) * scale);
+  const around = timeAround(section, view, image.width);
+  const sums = new Float64Array(shades.length * around.width);
   for (let rank = 0; rank < schedule.numRanks; rank++) {
-    const sums = shades.map(() => new Float64Array(width + 1));
-    forVisibleOps(schedule, rank, wide, (op) => {
-      const sum = sums[shadeCode(schedule, op)];
-      const [from, to] = [schedule.start[op], schedule.end[op]].map((time) => (time - wide.from) * scale);
-      forPixels(from, to, width, (pixel, share) => { sum[pixel + 1] += share; });
-    });
-    for (const sum of sums) for (let pixel = 0; pixel < width; pixel++) sum[pixel + 1] += sum[pixel];
+    sumShares(sums.fill(0), section, rank, around);
     for (let column = 0; column < image.width; column++) {
-      const middle = column + margin + 0.5;
-      const [from, to] = [Math.max(first, middle - reach), Math.min(end, middle + reach)];
-      pile(pixels, image.width, column, rank * height, height, shades, (code) => meanOver(sums[code], from, to));
+      pile(pixels, rank * height * image.width + column, image.width, height, section, sums, column, around);
     }
   }
   putImage(strip, image);
   for (let rank = 0; rank < schedule.numRanks; rank++) {
     const top = rowTop(lay.ops, rank);
-    context.drawImage(strip, 0, rank * height, lay.plot, height, lay.left, top, lay.plot, lay.ops.height);
+    context.drawImage(strip, 0, rank * height, lay.plot / SHARES_STEP, height, lay.left, top, lay.plot, lay.ops.height);
   }
 }
 
-// The mean over a stretch, from running sums at whole places.
-function meanOver(sums, from, to) {
-  const at = (place) => {
-    const below = Math.floor(place);
-    return sums[below] + (place - below) * ((sums[below + 1] ?? 0) - sums[below]);
-  };
-  return to > from ? (at(to) - at(from)) / (to - from) : 0;
+// How far around a pile its shares are taken, and the columns needed for that, one for each pile.
+function timeAround({ lay, turn, first, end }, view, columns) {
+  const scale = lay.plot / SHARES_STEP / (view.to - view.from);
+  const reach = (turn * scale * Math.ceil(LEAST_SHARES_WIDTH / SHARES_STEP / (turn * scale))) / 2;
+  const margin = Math.ceil(reach) + 1;
+  const [from, to] = [view.from - margin / scale, view.to + margin / scale];
+  const place = (time) => (time - from) * scale;
+  return { reach, margin, from, to, scale, first: place(first), end: place(end), width: columns + 2 * margin + 2 };
+}
+
+// For every shade, running sums over the columns of the time that a rank spends on it.
+function sumShares(sums, { schedule, shades }, rank, around) {
+  const { from, scale, width } = around;
+  const last = width - 2;
+  forVisibleOps(schedule, rank, around, (op) => {
+    const base = schedule.shade[op] * width + 1;
+    const [start, end] = [(schedule.start[op] - from) * scale, (schedule.end[op] - from) * scale];
+    forPixels(start, end, last, (pixel, share) => { sums[base + pixel] += share; });
+  });
+  for (let code = 0; code < shades.length; code++) {
+    for (let place = code * width + 1; place < (code + 1) * width; place++) sums[place] += sums[place - 1];
+  }
 }
 
 // One column of a row, from the bottom up.
-function pile(pixels, width, column, top, height, shades, shareOf) {
+function pile(pixels, place, width, height, { shades }, sums, column, around) {
+  const middle = column + around.margin + 0.5;
+  const from = Math.max(around.first, middle - around.reach);
+  const to = Math.min(around.end, middle + around.reach);
+  if (to <= from) return;
+  const [low, high] = [Math.floor(from), Math.floor(to)];
   let sum = 0;
   let row = height - 1;
   for (let code = 0; code < shades.length; code++) {
-    sum += shareOf(code);
-    const [red, green, blue] = shades[code];
-    const colour = (0xff << 24) | (blue << 16) | (green << 8) | red;
-    for (const end = height - Math.round(sum * height); row >= end && row >= 0; row--) {
-      pixels[(top + row) * width + column] = colour;
-    }
+    const [a, b] = [code * around.width + low, code * around.width + high];
+    sum += sums[b] + (to - high) * (sums[b + 1] - sums[b]) - sums[a] - (from - low) * (sums[a + 1] - sums[a]);
+    const end = Math.max(0, height - Math.round((sum / (to - from)) * height));
+    for (; row >= end; row--) pixels[place + row * width] = shades[code].pixel;
   }
 }
 
@@ -121,7 +122,7 @@ function forPixels(from, to, width, act) {
   }
 }
 
-function addColour(sums, place, [red, green, blue], share) {
+function addColour(sums, place, { red, green, blue }, share) {
   sums[place] += share * red;
   sums[place + 1] += share * green;
   sums[place + 2] += share * blue;
@@ -173,13 +174,14 @@ function drawMarked(context, { schedule, lay }, look, view) {
   context.beginPath();
   context.rect(lay.left, 0, lay.plot, lay.height);
   context.clip();
-  context.lineWidth = lay.ops.pitch > 20 ? 2 : 1.5;
   context.strokeStyle = context.fillStyle = look.mark;
-  const inset = context.lineWidth / 2;
   for (const op of schedule.marked) {
     if (schedule.end[op] < view.from || schedule.start[op] > view.to) continue;
     const [from, to] = [xOf(lay, view, schedule.start[op]), xOf(lay, view, schedule.end[op])];
     const top = rowTop(lay.ops, rankOf(schedule, op));
+    const width = clamp(1, (to - from) / 10, 2);
+    const inset = width / 2;
+    context.lineWidth = width;
     if (to - from < LEAST_GAPPED_WIDTH) context.fillRect(from, top, Math.max(1, to - from), 2);
     else context.strokeRect(from + 1 + inset, top + inset, to - from - 1 - 2 * inset, lay.ops.height - 2 * inset);
   }

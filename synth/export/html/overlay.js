@@ -1,6 +1,7 @@
 // The layer above a drawing: the cursor with what every rank does then, and what is pointed at with its transfers.
 
 const ARROW_HEAD = 9;
+const ARRIVAL_DEPTH = 2.5;
 
 function drawOverlay(section, look, page) {
   const { lay } = section;
@@ -63,34 +64,27 @@ function drawTransfer(context, { schedule, lay }, look, view, transfer) {
   const { producer, consumer } = schedule.transfers;
   const starts = schedule.start[consumer[transfer]];
   const arrives = Math.min(schedule.transferEnd[transfer], starts);
-  const rows = [producer, consumer].map((column) => rankOf(schedule, column[transfer]));
-  const [from, to] = rows.map((rank) => rowTop(lay.ops, rank) + lay.ops.height / 2);
-  const tail = { x: xOf(lay, view, schedule.transferStart[transfer]), y: from };
-  const head = { x: xOf(lay, view, arrives), y: to };
-  const path = () => {
-    context.moveTo(tail.x, tail.y);
-    context.lineTo(head.x, head.y);
-  };
-  strokeTwice(context, look, [], path);
-  if (starts > arrives) {
-    strokeTwice(context, look, [3, 3], () => {
-      context.moveTo(head.x, head.y);
-      context.lineTo(xOf(lay, view, starts), head.y);
-    });
-  }
+  const [from, to] = [producer, consumer].map((column) => rowTop(lay.ops, rankOf(schedule, column[transfer])));
+  const tail = { x: xOf(lay, view, schedule.transferStart[transfer]), y: from + lay.ops.height / 2 };
+  const edge = to > from ? ARRIVAL_DEPTH : lay.ops.height - ARRIVAL_DEPTH;
+  const head = { x: xOf(lay, view, arrives), y: to + edge };
+  strokeTwice(context, look, [], tail, head);
+  if (starts > arrives) strokeTwice(context, look, [3, 3], head, { x: xOf(lay, view, starts), y: head.y });
   fillHead(context, look, tail, head);
 }
 
 // A line that is seen on every colour: on a wider one in the colour of the ground.
-function strokeTwice(context, look, dash, path) {
-  for (const [colour, width] of [[look.panel, 4.5], [look.ink, 1.75]]) {
-    context.setLineDash(colour === look.ink ? dash : []);
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.beginPath();
-    path();
-    context.stroke();
-  }
+function strokeTwice(context, look, dash, from, to) {
+  context.beginPath();
+  context.moveTo(from.x, from.y);
+  context.lineTo(to.x, to.y);
+  context.strokeStyle = look.panel;
+  context.lineWidth = dash.length ? 3.5 : 4.5;
+  context.stroke();
+  context.setLineDash(dash);
+  context.strokeStyle = look.ink;
+  context.lineWidth = dash.length ? 1.5 : 1.75;
+  context.stroke();
   context.setLineDash([]);
 }
 

@@ -1,5 +1,6 @@
 // A schedule as arrays, and the questions asked of it. `start`, `end`, `memoryTime` and the transfers' times are
 // on the axis, in ticks of the page's first schedule; `raw` holds what was embedded, in the schedule's own ticks.
+// `shade` counts kinds and chunks together.
 
 const READERS = { u1: Uint8Array, u2: Uint16Array, i4: Int32Array, f8: Float64Array };
 
@@ -23,6 +24,7 @@ function readSchedule(raw, axisTickSeconds) {
   const transfers = readColumns(raw.transfers);
   return {
     raw, scale, ops, memory, transfers,
+    shade: Uint16Array.from(ops.kind, (kind, op) => kind * raw.shades[0].length + raw.chunk_of_stage[ops.stage[op]]),
     numRanks: raw.peaks.length,
     start: onAxis(ops.start),
     end: onAxis(ops.end),

@@ -2,6 +2,7 @@
 
 const LEAST_SPAN_TICKS = 4;
 const SLIDER_STEPS = 10000;
+const REST_DELAY_MS = 200;
 const byId = (id) => document.getElementById(id);
 
 const raws = JSON.parse(byId("data").textContent);
@@ -12,6 +13,7 @@ const range = {
   from: Math.min(...sections.map(({ first }) => first)),
   to: Math.max(...sections.map(({ end }) => end)),
 };
+range.to = Math.max(range.to, range.from + 1); // ops measured as nothing at all
 const page = {
   view: { ...range },
   cursor: null,
@@ -23,32 +25,37 @@ const page = {
   tickSeconds: raws[0].tick_seconds,
   mostBytes: Math.max(1, ...raws.flatMap(({ peaks, limits }) => [...peaks, ...(limits ?? [])])),
 };
-const stale = { base: true, overlay: true, waiting: false };
+const frame = { isAwaited: false, rest: null };
 let look;
 
 // ---- drawing
 
-function redraw(layer) {
-  stale[layer] = true;
-  if (layer === "base") stale.overlay = true;
-  if (stale.waiting) return;
-  stale.waiting = true;
+// Draw the layer of cursor and pointer in the next frame, and what else has changed.
+function redraw() {
+  if (frame.isAwaited) return;
+  frame.isAwaited = true;
   requestAnimationFrame(drawFrame);
 }
 
+function redrawAll() {
+  for (const section of sections) section.isBaseStale = true;
+  redraw();
+}
+
+// What is out of sight is drawn once nothing has changed for a while: printing and scrolling find it as it is.
 function drawFrame() {
-  stale.waiting = false;
-  const { base } = stale;
-  stale.base = stale.overlay = false;
-  for (const section of sections) {
-    section.isStale ||= base;
-    if (section.isDrawn && !isInSight(section)) continue;
-    if (section.isStale) drawSection(section, look, page);
-    section.isStale = false;
-    section.isDrawn = true;
-    drawOverlay(section, look, page);
-  }
+  frame.isAwaited = false;
+  for (const section of sections) section.isStale = true;
+  sections.filter(isInSight).forEach(drawBothLayers);
   showTime();
+  clearTimeout(frame.rest);
+  frame.rest = setTimeout(() => sections.filter(({ isStale }) => isStale).forEach(drawBothLayers), REST_DELAY_MS);
+}
+
+function drawBothLayers(section) {
+  if (section.isBaseStale) drawSection(section, look, page);
+  drawOverlay(section, look, page);
+  section.isBaseStale = section.isStale = false;
 }
 
 function isInSight({ plot }) {
@@ -90,7 +97,7 @@ function layOutAll() {
     section.lay = layOut(section.schedule, section.plot.clientWidth, page.showsMemory);
     section.plot.style.height = `${section.lay.height}px`;
   }
-  redraw("base");
+  redrawAll();
 }
 
 // ---- the view
@@ -100,7 +107,8 @@ function setView(from, to) {
   const span = clamp(Math.min(whole, LEAST_SPAN_TICKS), to - from, whole);
   const start = clamp(range.from, from, range.to - span);
   page.view = { from: start, to: start + span };
-  redraw("base");
+  if (page.rank) pointAtRank();
+  redrawAll();
 }
 
 function zoom(factor, time) {
@@ -135,7 +143,7 @@ function showWhole() {
 function setCursor(time) {
   page.cursor = time === null ? null : clamp(range.from, sameTicks ? Math.round(time) : time, range.to);
   if (page.rank !== null) pointAtRank();
-  redraw("overlay");
+  redraw();
 }
 
 function stepCursor(direction) {
@@ -176,7 +184,7 @@ function pointAt(target, x, y) {
   page.target = target;
   byId("tip").hidden = target === null;
   if (target) showTip(targetWords(target), x, y);
-  redraw("overlay");
+  redraw();
 }
 
 function showTip([head, ...lines], x, y) {
