@@ -2,9 +2,9 @@
 
 Writes ``page_speed.csv``. The schedule is V-ZB on a V of two chunks with the times and bytes of the
 zero-bubble paper's 28.3B profile at m = 256, each halved: 49,152 ops. *Open* runs from the start of the
-navigation, in a fresh browser context, to the first frame in which everything is drawn. The other rows are times
-between two animation frames while every frame moves the view; the screen refreshes every 16.7 ms, so that is the
-least. The browser draws without a GPU.
+navigation, in a fresh browser context, to the first frame in which everything is drawn. The other rows are
+times between two animation frames while every frame moves the view; the screen refreshes every 16.7 ms, so
+that is the least. The browser draws without a GPU.
 
     python results/2026-11-21-pictures/page_speed.py
 """

@@ -1,7 +1,7 @@
 """The interactive page: schedules on one time axis, in one HTML file that loads nothing.
 
-``page.html`` is the frame, ``page.css`` the looks. The scripts stand in the order of :data:`SCRIPTS`: units, the
-schedule as arrays, what is said of it, drawing, what is shown and the ways to change it.
+``page.html`` is the frame, ``page.css`` the looks. The scripts stand in the order of :data:`SCRIPTS`: units,
+the schedule as arrays, what is said of it, drawing, what is shown and the ways to change it.
 """
 
 from __future__ import annotations

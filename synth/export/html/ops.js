@@ -148,11 +148,11 @@ function putImage(canvas, image) {
 }
 
 // Microbatch numbers where they fit; whole names once even the shortest op is wide enough.
-function drawNames(context, section, view) {
+function drawNames(context, section, look, view) {
   const { schedule, lay } = section;
   const scale = lay.plot / (view.to - view.from);
   const named = section.shortest * scale >= LEAST_NAMED_WIDTH;
-  context.font = `${lay.font - 1}px ${section.font}`;
+  context.font = `${lay.font - 1}px ${look.font}`;
   context.textAlign = "center";
   const digit = context.measureText("0").width;
   if (section.longest * scale < digit + 4) return;

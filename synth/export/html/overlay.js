@@ -18,8 +18,8 @@ function drawOverlay(section, look, page) {
 }
 
 // Beside every row: at the cursor the rank's op and what it holds, without one its peak.
-function drawReadings(context, { schedule, lay, font }, look, cursor) {
-  context.font = `${lay.font}px ${font}`;
+function drawReadings(context, { schedule, lay }, look, cursor) {
+  context.font = `${lay.font}px ${look.font}`;
   context.textAlign = "right";
   for (let rank = 0; rank < schedule.numRanks; rank++) {
     const { op, memory } = readingOf(schedule, rank, cursor);

@@ -21,7 +21,6 @@ function makeSection(schedule, index) {
     schedule, root, plot, base, overlay, lay: null,
     strip: element("canvas"),
     shades: readShades(schedule),
-    font: getComputedStyle(document.body).fontFamily,
     ...lengthsOf(schedule),
     ...extentOf(schedule),
   };
@@ -89,7 +88,7 @@ function drawSection(section, look, page) {
   drawRows(context, lay.ops, section, look);
   drawAxis(context, section, look, page);
   drawOps(context, section, page.view);
-  drawNames(context, section, page.view);
+  drawNames(context, section, look, page.view);
   if (page.showsMarked) drawMarked(context, section, look, page.view);
   if (lay.memory) drawMemory(context, section, look, page);
 }

@@ -3,6 +3,7 @@
 const LEAST_SPAN_TICKS = 4;
 const SLIDER_STEPS = 10000;
 const REST_DELAY_MS = 200;
+const TIP_DISTANCE = 16;
 const byId = (id) => document.getElementById(id);
 
 const raws = JSON.parse(byId("data").textContent);
@@ -83,11 +84,11 @@ function cursorWords() {
 function readLook() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const names = ["page", "panel", "row", "line", "ink", "dim", "memory", "static", "limit", "mark", "cursor"];
+  const names = ["panel", "row", "line", "ink", "dim", "memory", "static", "limit", "mark", "cursor"];
   look = {
     ...Object.fromEntries(names.map((name) => [name, colour(name)])),
     memoryLow: colour("memory-low"),
-    font: sections[0].font,
+    font: getComputedStyle(document.body).fontFamily,
   };
 }
 
@@ -167,8 +168,16 @@ function chooseRank(direction) {
   const current = rows.findIndex(({ section, rank }) => section === page.rank?.section && rank === page.rank.rank);
   const next = current < 0 ? (direction > 0 ? 0 : rows.length - 1) : clamp(0, current + direction, rows.length - 1);
   page.rank = rows[next];
+  scrollToRank();
   if (page.cursor === null) setCursor((page.view.from + page.view.to) / 2);
   else pointAtRank();
+}
+
+function scrollToRank() {
+  const { section, rank } = page.rank;
+  const y = section.plot.getBoundingClientRect().top + rowTop(section.lay.ops, rank);
+  const isVisible = y > document.querySelector("header").offsetHeight && y + section.lay.ops.pitch < window.innerHeight;
+  if (!isVisible) window.scrollBy(0, y - window.innerHeight / 2);
 }
 
 // Point at what the chosen rank does at the cursor.
@@ -177,23 +186,24 @@ function pointAtRank() {
   const target = { section, kind: "op", rank, time: page.cursor, op: opAt(section.schedule, rank, page.cursor) };
   const box = section.plot.getBoundingClientRect();
   const x = clamp(section.lay.left, xOf(section.lay, page.view, page.cursor), section.lay.width);
-  pointAt(target, box.left + x, box.top + rowTop(section.lay.ops, rank) + section.lay.ops.pitch);
+  pointAt(target, box.left + x, box.top + rowTop(section.lay.ops, rank) + section.lay.ops.height / 2);
 }
 
 function pointAt(target, x, y) {
   page.target = target;
   byId("tip").hidden = target === null;
-  if (target) showTip(targetWords(target), x, y);
+  if (target) showTip(targetWords(target), x, y, TIP_DISTANCE + (target.op < 0 ? 0 : target.section.lay.ops.pitch));
   redraw();
 }
 
-function showTip([head, ...lines], x, y) {
+// Below the point, or above where there is no room: at a distance that leaves the transfers of an op in sight.
+function showTip([head, ...lines], x, y, distance) {
   const tip = byId("tip");
   tip.replaceChildren(element("b", { textContent: head }), ...lines.map((textContent) => element("div", { textContent })));
   const [width, height] = [tip.offsetWidth, tip.offsetHeight];
-  const below = y + 18 + height <= window.innerHeight;
-  tip.style.left = `${clamp(8, x + 14, window.innerWidth - width - 8)}px`;
-  tip.style.top = `${Math.max(8, below ? y + 18 : y - height - 14)}px`;
+  const isBelow = y + distance + height <= window.innerHeight;
+  tip.style.left = `${clamp(8, x + TIP_DISTANCE, window.innerWidth - width - 8)}px`;
+  tip.style.top = `${Math.max(8, isBelow ? y + distance : y - height - distance)}px`;
 }
 
 function forget() {
