@@ -4,7 +4,8 @@ Writes ``page_speed.csv``. The schedule is V-ZB on a V of two chunks with the ti
 zero-bubble paper's 28.3B profile at m = 256, each halved: 49,152 ops. *Open* runs from the start of the
 navigation, in a fresh browser context, to the first frame in which everything is drawn. The other rows are
 times between two animation frames while every frame moves the view; the screen refreshes every 16.7 ms, so
-that is the least. The browser draws without a GPU.
+that is the least. Beside them stands the processor time that the page's main thread spends on a frame, which
+other load on the machine (column ``load``, one-minute average) hardly changes. The browser has no GPU.
 
     python results/2026-11-21-pictures/page_speed.py
 """
@@ -18,10 +19,11 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from synth import (
     OpCost,
@@ -80,19 +82,32 @@ def open_page(browser: Browser, address: str) -> tuple[Page, float]:
     return page, page.evaluate("performance.getEntriesByName('drawn')[0].startTime")
 
 
-def frame_times(page: Page) -> dict[str, list[float]]:
-    """Milliseconds between frames, by what is done."""
-    times = {"zoom": page.evaluate(MOVE, ["+", "-", ZOOM_KEYS, FRAMES])}
+def frame_times(page: Page) -> Iterator[tuple[str, list[float], float]]:
+    """What is done, the milliseconds between frames, and the processor milliseconds for each."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def move(key: str, back: str, turn: int) -> tuple[list[float], float]:
+        before = processor_seconds(session)
+        times = page.evaluate(MOVE, [key, back, turn, FRAMES])
+        return times, 1000 * (processor_seconds(session) - before) / FRAMES
+
+    yield "zoom", *move("+", "-", ZOOM_KEYS)
     for name, steps in (("whole", 1), ("narrow ops", ZOOM_KEYS // 2), ("named ops", ZOOM_KEYS)):
         page.keyboard.press("0")
         for _ in range(steps):
             page.keyboard.press("+")
-        times[f"pan, {name}"] = page.evaluate(MOVE, ["ArrowRight", "ArrowLeft", 3, FRAMES])
-    return times
+        yield f"pan, {name}", *move("ArrowRight", "ArrowLeft", 3)
 
 
-def row(what: str, times: list[float]) -> dict[str, object]:
-    """Median, 95th percentile and worst of some times."""
+def processor_seconds(session: CDPSession) -> float:
+    """The processor time that the page's main thread has spent on tasks so far."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+
+def row(what: str, times: list[float], processor_ms: float | None = None) -> dict[str, object]:
+    """Median, 95th percentile and worst of some times, and the load of the machine just now."""
     ordered = sorted(times)
     return {
         "what": what,
@@ -100,6 +115,8 @@ def row(what: str, times: list[float]) -> dict[str, object]:
         "median_ms": round(statistics.median(times), 1),
         "p95_ms": round(ordered[int(0.95 * (len(ordered) - 1))], 1),
         "worst_ms": round(ordered[-1], 1),
+        "processor_ms": "" if processor_ms is None else round(processor_ms, 1),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -113,7 +130,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         opened = [open_page(browser, path.as_uri()) for _ in range(OPENINGS)]
         rows = [row("open", [milliseconds for _, milliseconds in opened])]
-        rows += [row(what, times) for what, times in frame_times(opened[-1][0]).items()]
+        rows += [row(*measured) for measured in frame_times(opened[-1][0])]
         about = {
             "file_bytes": len(text),
             "date": time.strftime("%Y-%m-%d"),

@@ -58,6 +58,9 @@ function makeLegend(schedule) {
   if (schedule.raw.shades[0].length > 1) items.push(element("li", { textContent: "shade: chunk" }));
   if (schedule.marked.length) items.push(element("li", {}, element("i", { className: "outline" }), " marked"));
   if (schedule.raw.limits) items.push(element("li", {}, element("i", { className: "limit" }), " memory limit"));
+  if (schedule.raw.static.some((bytes) => bytes > 0)) {
+    items.push(element("li", {}, element("i", { className: "static" }), " static memory"));
+  }
   return element("ul", { className: "legend" }, ...items);
 }
 
