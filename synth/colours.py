@@ -14,11 +14,11 @@ RAMPS = {
 }
 """The shades of a kind's first and last chunk.
 
-Found by search for the largest least distance between kinds, as normal, protan, deutan and tritan eyes see
-them (Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1).
+Found by a search for the largest least distance between kinds, as seen by normal, protan, deutan and tritan
+eyes (Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1).
 """
 
-DARK_TEXT, LIGHT_TEXT = "#101418", "#ffffff"
+DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 
 
 class Shade(NamedTuple):

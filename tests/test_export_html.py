@@ -16,9 +16,9 @@ from playwright.sync_api import sync_playwright
 
 from synth.baselines import baseline_orders
 from synth.certificate import Certificate
+from synth.colours import contrast, shade
 from synth.errors import InputError
 from synth.export.html import render_html
-from synth.export.html.colours import contrast, shade
 from synth.export.shown import Shown
 from synth.instances import load_instance
 from synth.ops import Op, OpKind, TimedOp

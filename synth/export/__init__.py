@@ -13,6 +13,7 @@ from types import MappingProxyType
 from synth.errors import InputError, InvalidOrdersError
 from synth.export.figure import render_pdf, render_png, render_svg
 from synth.export.file_sets import FILE_SETS, export_files
+from synth.export.html import render_html
 from synth.export.perfetto import render_perfetto
 from synth.export.shown import Shown
 from synth.files import STANDARD_STREAM
@@ -60,6 +61,10 @@ def _file_set(name: str, what: str) -> Target:
     return Target(name, what, 1, ".csv", render, files)
 
 
+def _render_page(shown: Sequence[Shown]) -> bytes:
+    return render_html(shown).encode("ascii")
+
+
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
@@ -67,6 +72,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             _file_set("torch-csv", "PyTorch's own runtime: CSV, stage map and module"),
             _file_set("torchtitan", "torchtitan: CSV and module"),
             _file_set("automodel", "NeMo Automodel: CSV and YAML"),
+            Target("html", "an interactive page in one file", 8, ".html", _render_page),
             Target("perfetto", "a trace for ui.perfetto.dev", 8, ".json", render_perfetto),
             Target("svg", "a figure for papers and pages", 8, ".svg", render_svg),
             Target("png", "the same in pixels", 8, ".png", render_png),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from synth.cli.exit_codes import DONE
 from synth.cli.streams import check_output
 from synth.document import read_schedule
 from synth.errors import InputError
+from synth.explain.critical_path import critical_path, in_words
 from synth.export import TARGETS, Shown, Target, check_count, export, export_files, find_target
 from synth.files import STANDARD_STREAM, read_text, write_all, write_whole
+
+PAGE = "html"
+"""The target that shows the critical path."""
+
+CRITICAL = "each marked op waits for the one before it, so that together they make the value"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +71,14 @@ def _shown(options: argparse.Namespace) -> list[Shown]:
         f"{document.schedule.problem.name or 'schedule'}: {document.provenance.method}"
         for document in documents
     ]
-    return [
+    shown = [
         Shown(title=title, schedule=document.schedule, certificate=document.certificate)
         for title, document in zip(titles, documents, strict=True)
     ]
+    return list(map(_explained, shown)) if options.to == PAGE else shown
+
+
+def _explained(shown: Shown) -> Shown:
+    """With its critical path marked, and told in words."""
+    path = critical_path(shown.schedule)
+    return replace(shown, marked=path.ops, notes=(f"Critical path: {CRITICAL}", *in_words(path)))

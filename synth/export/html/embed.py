@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.certificate import Certificate
+from synth.colours import shade
 from synth.errors import InputError
-from synth.export.html.colours import shade
 from synth.export.shown import Shown
 from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Problem
