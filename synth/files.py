@@ -57,27 +57,28 @@ def decode_text(data: bytes, source: str = "") -> str:
         raise DocumentError("$", given, "save it as UTF-8 text", source) from error
 
 
-def write_whole(path: str, text: str) -> None:
+def write_whole(path: str, content: str | bytes) -> None:
     """Write a file whole or not at all, or to standard output for ``-``.
 
-    The text goes to a new file beside the old one, which then takes its place in one step: whatever happens,
-    the old content or the new is there. A link is followed, and an existing file keeps its permissions.
+    The content goes to a new file beside the old one, which then takes its place in one step: whatever
+    happens, the old content or the new is there. A link is followed, and an existing file keeps its
+    permissions.
 
     Parameters
     ----------
     path
         A file in a folder that exists, or ``-``.
-    text
-        The whole content, written as UTF-8.
+    content
+        All of it; text is written as UTF-8.
 
     Raises
     ------
     InputError
         When the file cannot be written; what was there is untouched.
     """
-    data = text.encode("utf-8")
+    data = content.encode("utf-8") if isinstance(content, str) else content
     if path == STANDARD_STREAM:
-        _write_standard_output(text, data)
+        _write_standard_output(data)
         return
     try:
         _write(path, data)
@@ -95,11 +96,11 @@ def _read_up_to_limit(file: BinaryIO, name: str) -> bytes:
     return bytes(data)
 
 
-def _write_standard_output(text: str, data: bytes) -> None:
+def _write_standard_output(data: bytes) -> None:
     sys.stdout.flush()
     binary = getattr(sys.stdout, "buffer", None)
     if binary is None:  # replaced by a text stream
-        sys.stdout.write(text)
+        sys.stdout.write(data.decode("utf-8"))
     else:
         # The encoding of standard output depends on the locale; documents are UTF-8 everywhere.
         binary.write(data)

@@ -46,7 +46,7 @@ def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.name, *_cells(problem, row))
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -73,7 +73,7 @@ def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
     for rank in range(problem.num_ranks):
         peaks = [str(row.metrics.peak_memory_bytes[rank]) for row in shown if row.metrics]
         table.add_row(str(rank), "none" if limits is None else str(limits[rank]), *peaks)
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
@@ -86,7 +86,7 @@ def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     for bound in bounds:
         bubble = max(0.0, 1 - problem.work_ticks / bound.ticks)
         table.add_row(bound.name, str(bound.ticks), f"{bubble:.4f}", Text(bound.argument))
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:
@@ -107,7 +107,7 @@ def _table(title: str) -> Table:
     )
 
 
-def _with_whole_numbers(table: Table) -> Table:
+def with_whole_numbers(table: Table) -> Table:
     """Hold every column that does not wrap at its full width, where rich would cut numbers off."""
     for column in table.columns:
         if column.no_wrap:

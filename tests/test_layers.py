@@ -22,6 +22,7 @@ LAYERS = (
     ("bounds",),
     ("exact",),
     ("search", "report"),
+    ("frontier",),
     ("export",),
     ("cli",),
 )
@@ -39,6 +40,7 @@ CORNERS = {
         "synth/search/blocks.py",
     ),
     "pulp": ("synth/exact/counters.py", "synth/exact/highs.py"),
+    "matplotlib": ("synth/frontier/picture.py",),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/cli/"),

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from synth.cli.commands import baseline, bound, compare, instances, simulate, synthesize, verify
+from synth.cli.commands import baseline, bound, compare, frontier, instances, simulate, synthesize, verify
 
 COMMANDS: dict[str, ModuleType] = {
     "synthesize": synthesize,
@@ -12,5 +12,6 @@ COMMANDS: dict[str, ModuleType] = {
     "bound": bound,
     "verify": verify,
     "simulate": simulate,
+    "frontier": frontier,
 }
 """By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""
