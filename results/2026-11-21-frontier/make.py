@@ -68,6 +68,7 @@ def profile_held() -> Problem:
             F=replace(costs.F, alloc_bytes=1),
             B=replace(costs.cost(OpKind.B), free_bytes=0),
             W=replace(costs.cost(OpKind.W), free_bytes=1),
+            BW=replace(costs.cost(OpKind.BW), free_bytes=1),
         )
         for costs in problem.stages
     )

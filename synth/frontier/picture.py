@@ -35,18 +35,14 @@ CURVE, BAND, PUBLISHED, SERIES, IMPOSSIBLE = "#0072B2", "#56B4E9", "#D55E00", "#
 """Colours that stay apart for colour-blind eyes (Okabe and Ito)."""
 
 LABEL_PLACES = (
-    (7, 5),
-    (7, -13),
-    (-7, 5),
-    (-7, -13),
-    (7, 16),
-    (7, -24),
-    (-7, 16),
-    (-7, -24),
-    (0, 28),
-    (0, -36),
+    *((dx, dy) for dy in (4, -12) for dx in (7, -7)),
+    *((dx, dy) for dy in (13, -21, 26, -34, 39) for dx in (7, -7, 0)),
 )
-"""Where a label may stand, in points from its mark, the first free place wins."""
+"""Where a label may stand, in points from its mark; of places that are as good the first wins."""
+
+FAR, ON_A_MARK, OUTSIDE = 2.0, 5.0, 4.0
+"""What is bad about a place, in square dots of the curve covered: a point away from the mark, a square dot
+of a mark or another label covered, and a square dot outside the picture."""
 
 MARGIN = 0.03
 """Of the range of limits, on either side of the picture."""
@@ -81,12 +77,13 @@ def _draw(frontier: Frontier) -> Figure:
     axes.set_ylim(0, _highest(frontier, shown))
     _label_axes(axes, frontier)
     axes.grid(alpha=0.25)
-    marks = _published(axes, frontier, shown)
+    labels = _published(axes, frontier, shown)
     axes.legend(loc="upper right", fontsize=9, framealpha=0.9)
     if beyond:
         figure.supxlabel(_listed(frontier, beyond), fontsize=8, color="#444444")
     figure.draw_without_rendering()
-    _place_labels(axes, marks, _drawn(axes, frontier, shown, right))
+    marks = [_around(axes, (_multiple(frontier, point), point.bubble_ratio)) for point in shown]
+    _place_labels(axes, labels, marks, _steps(axes, frontier, right))
     return figure
 
 
@@ -191,7 +188,7 @@ def _published(axes: Axes, frontier: Frontier, shown: Sequence[PublishedPoint]) 
     if names:
         _mark(axes, list(names), marker="D", color=PUBLISHED, label="published schedules")
     line = {"arrowstyle": "-", "color": PUBLISHED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-    return [
+    labels = [
         axes.annotate(
             "\n".join(words),
             spot,
@@ -204,6 +201,9 @@ def _published(axes: Axes, frontier: Frontier, shown: Sequence[PublishedPoint]) 
         )
         for spot, words in names.items()
     ]
+    for label in labels:
+        label.set_in_layout(False)  # a label that sticks out for now is not to shrink the axes
+    return labels
 
 
 def _mark(axes: Axes, spots: Sequence[tuple[float, float]], *, marker: str, color: str, label: str) -> None:
@@ -220,12 +220,12 @@ def _mark(axes: Axes, spots: Sequence[tuple[float, float]], *, marker: str, colo
     )
 
 
-def _place_labels(axes: Axes, labels: Sequence[Annotation], taken: list[Bbox]) -> None:
-    """Give every label the place where it covers least of what is there, other labels too."""
+def _place_labels(axes: Axes, labels: Sequence[Annotation], marks: list[Bbox], steps: list[Bbox]) -> None:
+    """Give every label, from the top down, the best place that is left."""
     frame, legend = axes.get_window_extent(), axes.get_legend()
-    taken = [*taken, *([legend.get_window_extent()] if legend else [])]
-    for label in labels:
-        best = min(LABEL_PLACES, key=lambda place: _badness(label, place, taken, frame))
+    taken = [*marks, *([legend.get_window_extent()] if legend else [])]
+    for label in sorted(labels, key=lambda label: (-label.xy[1], label.xy[0])):
+        best = min(LABEL_PLACES, key=lambda place: _badness(label, place, taken, steps, frame))
         _move(label, best)
         taken.append(Text.get_window_extent(label))
 
@@ -235,12 +235,16 @@ def _move(label: Annotation, place: tuple[int, int]) -> None:
     label.set_horizontalalignment("left" if place[0] > 0 else "right" if place[0] < 0 else "center")
 
 
-def _badness(label: Annotation, place: tuple[int, int], taken: Sequence[Bbox], frame: Bbox) -> float:
-    """How much of what is there a label would cover at a place, and how much of it would be cut off."""
+def _badness(
+    label: Annotation, place: tuple[int, int], taken: Sequence[Bbox], steps: Sequence[Bbox], frame: Bbox
+) -> float:
+    """How much a label would cover at a place, how much of it would be cut off, and how far it would be."""
     _move(label, place)
     box = Text.get_window_extent(label)  # without the line to its mark
-    covered = sum(_overlap(box, other) for other in taken)
-    return covered + 4 * (box.width * box.height - _overlap(box, frame))
+    covered = sum(_overlap(box, other) for other in steps)
+    hidden = sum(_overlap(box, other) for other in taken)
+    outside = box.width * box.height - _overlap(box, frame)
+    return covered + ON_A_MARK * hidden + OUTSIDE * outside + FAR * abs(place[1])
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:
@@ -248,11 +252,11 @@ def _overlap(one: Bbox, other: Bbox) -> float:
     return 0.0 if common is None else common.width * common.height
 
 
-def _drawn(axes: Axes, frontier: Frontier, shown: Sequence[PublishedPoint], right: float) -> list[Bbox]:
-    """The room that the marks and the steps of the curve take, in dots."""
-    room = [_around(axes, (_multiple(frontier, p), p.bubble_ratio)) for p in shown]
+def _steps(axes: Axes, frontier: Frontier, right: float) -> list[Bbox]:
+    """The room that the curve takes, in dots."""
     points = [point for point in frontier.points if point.document is not None]
     spots = [(frontier.axis.multiple(p.limit_bytes), frontier.bubble(p.value) or 0.0) for p in points]
+    room = []
     for (x, y), (next_x, next_y) in pairwise([*spots, (right, spots[-1][1])] if spots else []):
         room += [_around(axes, (x, y), (next_x, y)), _around(axes, (next_x, y), (next_x, next_y))]
     return room
@@ -280,15 +284,15 @@ def _label_axes(axes: Axes, frontier: Frontier) -> None:
         return axis.multiple(held * size)
 
     top = axes.secondary_xaxis("top", functions=(in_unit, from_unit))
-    added = " of activations" if axis.adds_static and any(problem.static_bytes_by_rank) else ""
-    top.set_xlabel(f"{unit}{added}", fontsize=9)
+    added = ", static memory aside" if axis.adds_static and any(problem.static_bytes_by_rank) else ""
+    top.set_xlabel(f"in {unit}{added}", fontsize=9)
 
 
 def _unit(typical_bytes: int) -> tuple[int, str]:
     for size, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if typical_bytes >= 2 * size:
             return size, name
-    return 1, "bytes"
+    return 1, "bytes as the problem counts them"
 
 
 def _listed(frontier: Frontier, beyond: Sequence[PublishedPoint]) -> str:
