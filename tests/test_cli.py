@@ -24,7 +24,7 @@ from synth.verify import verify_schedule
 FAST = ["--time-limit", "1", "--workers", "1"]
 TO_THE_END = ["--time-limit", "60", "--workers", "1"]
 """For searches that end at the optimum, at once where what they run is compiled already."""
-COMMANDS = ("synthesize", "instances", "baseline", "compare", "bound", "verify", "simulate")
+COMMANDS = ("synthesize", "instances", "baseline", "compare", "bound", "verify", "simulate", "frontier")
 SCRIPTS = Path(sys.executable).parent
 BEFORE = "what was there before\n"
 

@@ -76,7 +76,9 @@ def in_this_process(monkeypatch):
 
 @pytest.fixture(scope="module")
 def quick_points():
-    return swept(quick, (0, 1, 2, 4, 5, 6, 8)).points
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synth.frontier.sweeps._Crew", InThisProcess)
+        return swept(quick, (0, 1, 2, 4, 5, 6, 8)).points
 
 
 @pytest.fixture

@@ -47,6 +47,9 @@ of a mark or another label covered, and a square dot outside the picture."""
 MARGIN = 0.03
 """Of the range of limits, on either side of the picture."""
 
+HEADROOM = 1.3
+"""How much higher than the highest mark the picture is where schedules outside it are listed at the top."""
+
 
 def png_bytes(frontier: Frontier) -> bytes:
     """The picture as PNG, the same bytes for the same frontier."""
@@ -74,16 +77,24 @@ def _draw(frontier: Frontier) -> Figure:
     _impossible(axes, frontier, left)
     _curve(axes, frontier, right)
     axes.set_xlim(left, right)
-    axes.set_ylim(0, _highest(frontier, shown))
+    axes.set_ylim(0, (HEADROOM if beyond else 1.1) * _highest(frontier, shown))
     _label_axes(axes, frontier)
     axes.grid(alpha=0.25)
     labels = _published(axes, frontier, shown)
-    axes.legend(loc="upper right", fontsize=9, framealpha=0.9)
-    if beyond:
-        figure.supxlabel(_listed(frontier, beyond), fontsize=8, color="#444444")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    listed = axes.text(
+        0.99,
+        0.975,
+        _listed(frontier, beyond),
+        transform=axes.transAxes,
+        horizontalalignment="right",
+        verticalalignment="top",
+        fontsize=8,
+        color="#444444",
+    )
     figure.draw_without_rendering()
-    marks = [_around(axes, (_multiple(frontier, point), point.bubble_ratio)) for point in shown]
-    _place_labels(axes, labels, marks, _steps(axes, frontier, right))
+    taken = [_around(axes, (_multiple(frontier, point), point.bubble_ratio)) for point in shown]
+    _place_labels(labels, [*taken, listed.get_window_extent()], _steps(axes, frontier, right))
     return figure
 
 
@@ -101,7 +112,7 @@ def _multiple(frontier: Frontier, published: PublishedPoint) -> float:
 
 def _highest(frontier: Frontier, shown: Sequence[PublishedPoint]) -> float:
     bubbles = [frontier.bubble(point.value) or 0.0 for point in frontier.points]
-    return max(0.02, 1.12 * max([*bubbles, *(point.bubble_ratio for point in shown)]))
+    return max(0.02, *bubbles, *(point.bubble_ratio for point in shown))
 
 
 def _curve(axes: Axes, frontier: Frontier, right: float) -> None:
@@ -220,11 +231,11 @@ def _mark(axes: Axes, spots: Sequence[tuple[float, float]], *, marker: str, colo
     )
 
 
-def _place_labels(axes: Axes, labels: Sequence[Annotation], marks: list[Bbox], steps: list[Bbox]) -> None:
+def _place_labels(labels: Sequence[Annotation], taken: list[Bbox], steps: list[Bbox]) -> None:
     """Give every label, from the top down, the best place that is left."""
-    frame, legend = axes.get_window_extent(), axes.get_legend()
-    taken = [*marks, *([legend.get_window_extent()] if legend else [])]
     for label in sorted(labels, key=lambda label: (-label.xy[1], label.xy[0])):
+        assert label.axes is not None
+        frame = label.axes.get_window_extent()
         best = min(LABEL_PLACES, key=lambda place: _badness(label, place, taken, steps, frame))
         _move(label, best)
         taken.append(Text.get_window_extent(label))
@@ -296,7 +307,7 @@ def _unit(typical_bytes: int) -> tuple[int, str]:
 
 
 def _listed(frontier: Frontier, beyond: Sequence[PublishedPoint]) -> str:
+    """The published schedules that are not in the range, a line for each; nothing where there is none."""
     listed = sorted(beyond, key=lambda point: (point.memory_bytes, point.name))
-    words = [f"{point.name} {_multiple(frontier, point):.3g}x {point.bubble_ratio:.1%}" for point in listed]
-    lines = [", ".join(words[n : n + 3]) for n in range(0, len(words), 3)]
-    return "outside the picture: " + ",\n".join(lines)
+    lines = [f"{point.name}  {_multiple(frontier, point):.3g}x  {point.bubble_ratio:.1%}" for point in listed]
+    return "\n".join(["outside the picture:", *lines]) if lines else ""
