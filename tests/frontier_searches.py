@@ -131,8 +131,7 @@ class InThisProcess:
             before = signal.getsignal(signal.SIGTERM)
             self.points[limit] = find_point(self._task, limit, self._report(limit))
             signal.signal(signal.SIGTERM, before)
-            if self._on_point:
-                self._on_point(self.points[limit])
+            self._on_point(self.points[limit])
         return False
 
     def _report(self, limit):

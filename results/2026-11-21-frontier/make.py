@@ -120,6 +120,8 @@ def make(name: str) -> None:
         known=folder.read().points,
         on_point=note,
     )
+    if swept.interrupted:
+        sys.exit(f"interrupted: {name} goes on from its points when this is run again")
     baselines = published_points([problem], axis)
     searches = [
         _published(row, problem, axis.unit_bytes)

@@ -74,7 +74,8 @@ def sweep(
         Points of an earlier sweep of the same problem. Those with as much time are not searched again, and
         all may help.
     on_progress, on_point
-        Called with a limit and where its search stands, and with every point as its search ends.
+        Called with a limit and where its search stands, and with every point as its search ends, no worse
+        than what is known.
     search
         Called in the worker for each limit.
 
@@ -89,7 +90,12 @@ def sweep(
     )
     done = {point.limit_bytes: point for point in known if is_searched(point, time_limit)}
     missing = [limit for limit in limits if limit not in done]
-    crew = _Crew(task, workers, missing, on_progress, on_point)
+
+    def note(point: Point) -> None:
+        if on_point:
+            on_point(settle([point], axis, problems, known)[0])
+
+    crew = _Crew(task, workers, missing, on_progress, note)
     interrupted = crew.run()
     found = {limit: done[limit] for limit in limits if limit in done} | crew.points
     points = settle([found[limit] for limit in sorted(found)], axis, problems, known)
@@ -142,7 +148,7 @@ class _Crew:
         threads: int,
         limits: Sequence[int],
         on_progress: OnProgress | None,
-        on_point: OnPoint | None,
+        on_point: OnPoint,
     ) -> None:
         self.points: dict[int, Point] = {}
         self._waiting = deque(limits)
@@ -219,8 +225,7 @@ class _Crew:
 
     def _note(self, point: Point) -> None:
         self.points[point.limit_bytes] = point
-        if self._on_point:
-            self._on_point(point)
+        self._on_point(point)
 
 
 def _death(process: BaseProcess) -> str:

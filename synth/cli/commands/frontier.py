@@ -158,7 +158,7 @@ def _show(frontier: Frontier, options: argparse.Namespace) -> None:
 
 def _conclude(swept: Sweep, limits: Sequence[int], options: argparse.Namespace) -> int:
     for point in swept.points:
-        if point.status is PointStatus.FAILED or (point.reason and point.taken_from_bytes is not None):
+        if point.status is PointStatus.FAILED or (point.reason and point.document is not None):
             complain(f"limit {point.limit_bytes}: {point.reason}")
     if swept.interrupted:
         goes_on = "the same command goes on from there" if options.output else "with -o it could go on"
