@@ -11,7 +11,7 @@ from synth.baselines import BASELINES, baseline_orders
 from synth.bounds import best_bound
 from synth.certificate import Certificate, Provenance
 from synth.errors import BaselineUndefinedError, InfeasibleError, NoScheduleFoundError
-from synth.frontier.worker import find_point
+from synth.frontier.worker import Termination, find_point
 from synth.memory import feasible_placements, serial_orders
 from synth.ops import RankOrders
 from synth.placement import PlacementKind
@@ -129,7 +129,7 @@ class InThisProcess:
     def run(self) -> bool:
         for limit in self._limits:
             before = signal.getsignal(signal.SIGTERM)
-            self.points[limit] = find_point(self._task, limit, self._report(limit))
+            self.points[limit] = find_point(self._task, limit, self._report(limit), Termination())
             signal.signal(signal.SIGTERM, before)
             self._on_point(self.points[limit])
         return False

@@ -155,6 +155,7 @@ class _Crew:
         self._on_progress, self._on_point = on_progress, on_point
         self._shares = [replace(task, threads=share) for share in _shares(threads, len(limits))]
         self._workers: list[_Worker] = []
+        self._is_ending = False
 
     def run(self) -> bool:
         """Search at all limits; whether an interrupt came."""
@@ -165,6 +166,7 @@ class _Crew:
             while self._busy():
                 self._listen()
         except KeyboardInterrupt:
+            self._is_ending = True
             self._waiting.clear()
             self._collect()
             return True
@@ -214,11 +216,16 @@ class _Crew:
             self._note(message)
 
     def _bury(self, worker: _Worker) -> None:
-        """A worker has died: its point has failed, and another takes its place where there is more to do."""
+        """A worker has died: its point has failed, and another takes its place where there is more to do.
+
+        One that was told to end before it was ready to search has nothing to say.
+        """
         limit = worker.limit_bytes
         assert limit is not None
         self._workers.remove(worker)
         worker.end()
+        if self._is_ending:
+            return
         self._note(Point(limit_bytes=limit, status=PointStatus.FAILED, reason=_death(worker.process)))
         if self._waiting:
             self._workers.append(_Worker.start(worker.task))

@@ -45,26 +45,29 @@ def work(task: Task, connection: Connection) -> None:
     workers whose search is to end with the best so far. A worker ends with its parent, however that ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    termination = Termination()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             limit_bytes: int = connection.recv()
         except (EOFError, OSError):
             return
-        point = find_point(task, limit_bytes, connection.send)
+        point = find_point(task, limit_bytes, connection.send, termination)
         connection.send(point)
 
 
-def find_point(task: Task, limit_bytes: int, report: Callable[[Progress], None]) -> Point | None:
+def find_point(
+    task: Task, limit_bytes: int, report: Callable[[Progress], None], termination: Termination
+) -> Point | None:
     """Search at one limit; whatever goes wrong is part of the answer.
 
     None where an interrupt came before there was anything to answer.
     """
     begun = time.monotonic()
     try:
-        with _TerminationAsInterrupt() as interrupt:
+        with termination:
             result = _search(task, limit_bytes, report)
-        had = time.monotonic() - begun if interrupt.came else task.time_limit_s
+        had = time.monotonic() - begun if termination.came else task.time_limit_s
         document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
         return Point.found(limit_bytes, document, had)
     except InfeasibleError as error:
@@ -103,23 +106,25 @@ def _needed(task: Task, smallest: Sequence[int]) -> list[int]:
     return [task.axis.needed(problem, smallest) for problem in task.problems]
 
 
-class _TerminationAsInterrupt:
-    """Within it the first SIGTERM is an interrupt of the search, and those behind it are nothing."""
+class Termination:
+    """A SIGTERM: an interrupt of the search under way, or of the next one; those behind it are nothing."""
 
     def __init__(self) -> None:
         self.came = False
+        self._is_searching = False
+        signal.signal(signal.SIGTERM, self._come)
 
-    def __enter__(self) -> _TerminationAsInterrupt:
-        signal.signal(signal.SIGTERM, self._interrupt)
-        return self
+    def __enter__(self) -> None:
+        self._is_searching = True
+        if self.came:
+            raise _Interrupted
 
     def __exit__(self, *_: object) -> None:
-        # The point is still to be sent: what comes from here on is too late.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._is_searching = False
 
-    def _interrupt(self, *_: object) -> None:
-        if not self.came:
-            self.came = True
+    def _come(self, *_: object) -> None:
+        is_first, self.came = not self.came, True
+        if is_first and self._is_searching:
             raise _Interrupted
 
 
