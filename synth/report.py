@@ -40,7 +40,7 @@ class Row:
 
 def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
     """One row for each schedule: objective, bubble, peak memory, fits or not, bound and gap."""
-    table = _table(_title(problem))
+    table = plain_table(_title(problem))
     table.add_column("schedule", no_wrap=True)
     for heading in ("ticks", "seconds", "bubble", "peak bytes", "fits", "bound", "gap"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -65,7 +65,7 @@ def reasons(rows: Sequence[Row]) -> list[str]:
 
 def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
     """Peak memory per rank against the limit, a column for each schedule."""
-    table = _table("Peak memory in bytes")
+    table = plain_table("Peak memory in bytes")
     shown = [row for row in rows if row.metrics is not None]
     for heading in ("rank", "limit", *(row.name for row in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -78,7 +78,7 @@ def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
 
 def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     """The lower bounds with their arguments, the strongest first."""
-    table = _table(_title(problem))
+    table = plain_table(_title(problem))
     table.add_column("bound", no_wrap=True)
     table.add_column(f"{problem.objective} ticks", justify="right", no_wrap=True)
     table.add_column("bubble at least", justify="right", no_wrap=True)
@@ -100,7 +100,8 @@ def first_steps(schedule: Schedule, columns: int) -> str | None:
     return render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """A table without columns so far."""
     # A name may hold what rich takes for markup.
     return Table(
         box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", padding=(0, 1, 0, 0), pad_edge=False

@@ -330,8 +330,11 @@ def test_workers_never_outlive_the_command(tmp_path, number):
         assert b"the same command goes on from there" in err
         assert b"Traceback" not in err
         assert (folder / "frontier.csv").exists()
-    while not all(map(has_ended, workers)):  # a worker that stays makes the test run into its own limit
+    for _ in range(600):  # a minute, which only a worker that stays takes
+        if all(map(has_ended, workers)):
+            break
         time.sleep(0.1)
+    assert all(map(has_ended, workers))
 
 
 # Going on.

@@ -6,9 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from synth.cli.arguments import (
     LIMIT_FORMS,
@@ -41,7 +39,7 @@ from synth.frontier import (
 )
 from synth.frontier.sweeps import is_searched
 from synth.problem import Problem
-from synth.report import with_whole_numbers
+from synth.report import plain_table, with_whole_numbers
 
 MOST_POINTS = 1000
 """More limits than any picture can show."""
@@ -181,13 +179,7 @@ def _json(frontier: Frontier) -> dict[str, Any]:
 def _points_table(frontier: Frontier) -> Table:
     """One row for each limit."""
     problem = frontier.problem
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(f"{problem.name or 'problem'}: {problem.objective} against the memory limit"),
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = plain_table(f"{problem.name or 'problem'}: {problem.objective} against the memory limit")
     for heading in ("limit", "bytes", "ticks", "seconds", "bubble", "bound", "gap"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
@@ -219,13 +211,7 @@ def _cells(frontier: Frontier, point: Point) -> list[str]:
 
 def _published_table(frontier: Frontier) -> Table:
     """One row for each published schedule, with how far it is above the synthesized curve."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text("Published schedules on the same model, at their own peak memory"),
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = plain_table("Published schedules on the same model, at their own peak memory")
     table.add_column("schedule", no_wrap=True)
     for heading in ("needs", "bytes", "ticks", "bubble", "beside the curve"):
         table.add_column(heading, justify="right", no_wrap=True)
