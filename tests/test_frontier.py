@@ -64,8 +64,8 @@ def value_of(k, p=4, m=8):
     return 6 * m + 3 * p - 1 - 3 * k + max(3 * p, p + 1 + 2 * ((k + 1) // 2))
 
 
-def swept(search, limits=(4, 5, 6, 8), **options):
-    return sweep([PROBLEM], AXIS, limits, time_limit=1.0, search=search, **options)
+def swept(search, limits=(4, 5, 6, 8), time_limit=1.0, **options):
+    return sweep([PROBLEM], AXIS, limits, time_limit=time_limit, search=search, **options)
 
 
 @pytest.fixture
@@ -296,6 +296,9 @@ def test_interrupted_searches_hand_over_their_best():
     assert answer.interrupted
     assert [(point.limit_bytes, point.value) for point in answer.points] == [(4, value_of(4))]
     assert answer.points[0].time_limit_s != 1.0
+    known = [replace(point, time_limit_s=0.5) for point in answer.points]
+    again = swept(waiting, (2, 4, 5), on_progress=interrupt, workers=1, known=known, time_limit=2.0)
+    assert [point.limit_bytes for point in again.points] == [2, 4]  # what was there is not lost
 
 
 def children(pid):
@@ -598,7 +601,7 @@ def test_an_interrupt_keeps_what_is_finished(run, unit_file, tmp_path):
         patch.setattr("synth.cli.sweeping._Lines.progress", send)
         code, out, err = run(*words, search=waiting, crew=_Crew)
     assert code == 130
-    assert "interrupted with 3 of 9 limits searched: the same command goes on from there" in err
+    assert "interrupted: 3 of 9 limits have a point; the same command goes on from there" in err
     assert "quick" in out
     assert [path.name for path in sorted((folder / "points").glob("[0-9]*.json"))] == ["2.json"]
     code, _, err = run(*words)

@@ -81,15 +81,15 @@ def sweep(
 
     Returns
     -------
-    A point for each limit, verified; fewer after an interrupt.
+    A point for each limit, verified; after an interrupt for those searched or known.
     """
     if workers < 1:
         raise InputError(f"workers is {workers}: give at least 1")
     task = Task(
         problems=tuple(problems), axis=axis, time_limit_s=time_limit, threads=1, seed=seed, search=search
     )
-    done = {point.limit_bytes: point for point in known if is_searched(point, time_limit)}
-    missing = [limit for limit in limits if limit not in done]
+    there = {point.limit_bytes: point for point in known}
+    missing = [n for n in limits if n not in there or not is_searched(there[n], time_limit)]
 
     def note(point: Point) -> None:
         if on_point:
@@ -97,7 +97,7 @@ def sweep(
 
     crew = _Crew(task, workers, missing, on_progress, note)
     interrupted = crew.run()
-    found = {limit: done[limit] for limit in limits if limit in done} | crew.points
+    found = {limit: there[limit] for limit in limits if limit in there} | crew.points
     points = settle([found[limit] for limit in sorted(found)], axis, problems, known)
     return Sweep(points, interrupted)
 

@@ -160,7 +160,7 @@ def _conclude(swept: Sweep, limits: Sequence[int], options: argparse.Namespace) 
             complain(f"limit {point.limit_bytes}: {point.reason}")
     if swept.interrupted:
         goes_on = "the same command goes on from there" if options.output else "with -o it could go on"
-        complain(f"interrupted with {len(swept.points)} of {len(limits)} limits searched: {goes_on}")
+        complain(f"interrupted: {len(swept.points)} of {len(limits)} limits have a point; {goes_on}")
         return INTERRUPTED
     return DONE if any(point.document for point in swept.points) else NO_SCHEDULE
 
