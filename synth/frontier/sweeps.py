@@ -88,7 +88,8 @@ def sweep(
     task = Task(
         problems=tuple(problems), axis=axis, time_limit_s=time_limit, threads=1, seed=seed, search=search
     )
-    there = {point.limit_bytes: point for point in known}
+    by_time = sorted(known, key=lambda point: point.time_limit_s)
+    there = {point.limit_bytes: point for point in by_time}
     missing = [n for n in limits if n not in there or not is_searched(there[n], time_limit)]
 
     def note(point: Point) -> None:
