@@ -14,6 +14,7 @@ from rich.text import Text
 
 from synth.bounds import Bound
 from synth.certificate import Certificate
+from synth.comparison import Comparison, Times
 from synth.grid import render_grid
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
@@ -87,6 +88,32 @@ def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
         bubble = max(0.0, 1 - problem.work_ticks / bound.ticks)
         table.add_row(bound.name, str(bound.ticks), f"{bubble:.4f}", Text(bound.argument))
     return _with_whole_numbers(table)
+
+
+def timeline_tables(comparison: Comparison) -> list[Table]:
+    """Plan and reality: in total and by rank, then by stage and kind of op."""
+    spans = _times_table("Plan and reality, seconds", "of")
+    spans.add_row("makespan", *_times_cells(comparison.makespan))
+    spans.add_row("rank_span", *_times_cells(comparison.rank_span))
+    for row in comparison.ranks:
+        spans.add_row(f"rank {row.rank}, span", *_times_cells(row.span))
+        spans.add_row(f"rank {row.rank}, busy", *_times_cells(row.busy))
+    ops = _times_table("Seconds of an op, mean over microbatches", "op")
+    for op in comparison.ops:
+        ops.add_row(f"{op.stage}{op.kind}", *_times_cells(op.times))
+    return [_with_whole_numbers(spans), _with_whole_numbers(ops)]
+
+
+def _times_table(title: str, heading: str) -> Table:
+    table = _table(title)
+    table.add_column(heading, no_wrap=True)
+    for column in ("planned", "measured", "error"):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _times_cells(times: Times) -> list[str]:
+    return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+.1%}"]
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:
