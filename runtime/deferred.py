@@ -5,6 +5,9 @@ op runs the queue. Nothing is computed twice, it is exact under activation check
 input is what the queue holds), and a first stage divides like any other. What it costs in memory: each
 layer's input and the gradient of its output stay until W. The idea is that of the zero-bubble paper
 (arXiv 2401.10241) and of Megatron-LM's ``delay_wgrad_compute``.
+
+Gradients are bit for bit those of torch's own layers; under autocast norms differ from them by rounding, for
+they keep their result in the parameter's dtype.
 """
 
 from __future__ import annotations

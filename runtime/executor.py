@@ -123,8 +123,7 @@ class PipelineRunner:
         self._recorder: Recorder = make_recorder(world.device)
         self._microbatch = microbatch
         # What the loss of one microbatch counts in the mean over all: the gradient that backward starts from.
-        count = self._problem.num_microbatches * world.num_replicas
-        self._weight = torch.full((), 1 / count, device=world.device)
+        self._loss_weight = 1 / (self._problem.num_microbatches * world.num_replicas)
         self._ops: dict[OpKind, Callable[[Op, Any], Tensor | None]] = {
             OpKind.F: self._forward,
             OpKind.B: lambda op, grad: self._stages[op.stage].backward_input(op.microbatch, grad),
@@ -248,7 +247,7 @@ class PipelineRunner:
         if kind is OpKind.F and stage == 0:
             return self._inputs[microbatch]
         if kind is not OpKind.F and stage + 1 == self._problem.num_stages:
-            return self._weight
+            return torch.full_like(self._losses[microbatch], self._loss_weight)
         return self._handed.pop((kind is OpKind.F, stage, microbatch))
 
     def _forward(self, op: Op, x: Tensor) -> Tensor:

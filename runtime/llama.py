@@ -96,7 +96,9 @@ class Block(nn.Module):
         rows, positions, hidden = x.shape
         split = self.query_key_value(x).view(rows, positions, 3, self.heads, hidden // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        mixed: Tensor = functional.scaled_dot_product_attention(_rotate(query), _rotate(key), value, is_causal=True)
+        mixed: Tensor = functional.scaled_dot_product_attention(
+            _rotate(query), _rotate(key), value, is_causal=True
+        )
         return mixed.transpose(1, 2).reshape(rows, positions, hidden)
 
 
