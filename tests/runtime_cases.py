@@ -5,7 +5,11 @@ Imported by those processes, so it imports no solver.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import io
+import os
+import time
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +19,10 @@ from runtime.executor import Options, PipelineRunner
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
+from runtime.timeline import gather_timeline
+from runtime.train import main
 from runtime.world import World, join_at
+from synth.document import write_timeline
 from synth.schedule import Schedule
 
 ROWS, POSITIONS, TOKENS = 2, 3, 11
@@ -106,7 +113,9 @@ def make_batch(case: Case, step: int, replica: int) -> tuple[Tensor, Tensor]:
     return tokens, torch.randn((rows, POSITIONS, 10), generator=random, dtype=case.dtype)
 
 
-def make_runner(case: Case, world: World, stages: list[nn.Module], **options) -> PipelineRunner:
+def make_runner(
+    case: Case, world: World, stages: list[nn.Module], *, timeout_s: float = 30, patience_s: float = 20
+) -> PipelineRunner:
     own = {stage: stages[stage] for stage in case.schedule.problem.stages_by_rank[world.rank]}
     if case.division is not Division.NATIVE:
         for module in own.values():
@@ -117,7 +126,9 @@ def make_runner(case: Case, world: World, stages: list[nn.Module], **options) ->
         world=world,
         microbatch=TensorSpec((ROWS, POSITIONS), torch.int64),
         loss=mean_square,
-        options=Options(timeout_s=30, seed=3, autocast=case.autocast, division=case.division, **options),
+        options=Options(
+            timeout_s=timeout_s, patience_s=patience_s, seed=3, autocast=case.autocast, division=case.division
+        ),
     )
 
 
@@ -164,3 +175,67 @@ def against_reference(store, number: int, count: int, case: Case) -> Outcome:
     made = runner._transport.buffers.made
     runner.close()
     return Outcome(equal, difference, tuple(losses), tuple(expected), made)
+
+
+def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str, str, float]:
+    """Run a case in which something goes wrong; the error's type, its text, and after how many seconds."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=20)
+    stages = make_stages(case)
+    if fault == "shapes" and number == 1:
+        stages[1] = nn.Linear(5, 5)
+    if fault == "orders" and number == 1:
+        case = replace(case, schedule=reordered(case.schedule))
+    began = time.monotonic()
+    try:
+        runner = make_runner(case, world, stages, timeout_s=3, patience_s=3)
+        batch, target = make_batch(case, 0, 0)
+        if fault == "loss":
+            target = target * float("nan")
+        if fault == "raises" and number == 1:
+            stages[1].register_forward_hook(fail)
+        if fault == "sleeps" and number == 1:
+            stages[1].register_forward_hook(sleep)
+        if fault == "dies" and number == 1:
+            stages[1].register_forward_hook(lambda *_: os._exit(9))
+        if fault == "rows":
+            batch = batch[:-1]
+        runner.step(batch, target)
+        runner.step(batch, target)
+    except Exception as error:
+        return type(error).__name__, str(error), time.monotonic() - began
+    return "nothing", "", 0.0
+
+
+def fail(*_) -> None:
+    raise RuntimeError("the layer is broken")
+
+
+def sleep(*_) -> None:
+    time.sleep(6)
+
+
+def reordered(schedule: Schedule) -> Schedule:
+    """The same ops, the last two of rank 0 the other way round."""
+    first, *others = schedule.ranks
+    return Schedule(schedule.problem, ((*first[:-2], first[-1], first[-2]), *others))
+
+
+def train(store, number: int, count: int, port: int, arguments: list[str]) -> tuple[int, str, str]:
+    """What ``torchrun`` would start: the exit code and what goes to standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(address, RANK=str(number), WORLD_SIZE=str(count))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    return code, out.getvalue(), err.getvalue()
+
+
+def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None:
+    """The timeline document of a second step, on the pipeline's rank 0."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_stages(case))
+    for step in range(2):
+        runner.step(*make_batch(case, step, 0))
+    timeline = gather_timeline(runner, "a test")
+    runner.close()
+    return None if timeline is None else write_timeline(timeline)

@@ -27,10 +27,11 @@ class Pool:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def run(self, count: int, function, *arguments) -> list:
+    def run(self, count: int, function, *arguments, dead: int | None = None) -> list:
         """Run ``function(store, number, count, *arguments)`` in so many processes; their answers.
 
-        An exception in one of them is raised here, with its traceback.
+        An exception in one of them is raised here, with its traceback. A process that is to be ``dead`` by
+        then gives no answer.
         """
         self._cases += 1
         store = str(Path(self._folder.name) / f"store-{self._cases}")
@@ -39,6 +40,10 @@ class Pool:
             pipe.send((function, store, count, arguments))
         answers = []
         for number, pipe in enumerate(pipes):
+            if number == dead:
+                self._processes[number].join(CASE_SECONDS)
+                assert self._processes[number].exitcode == 9
+                continue
             assert pipe.poll(CASE_SECONDS), f"process {number} has not answered within {CASE_SECONDS} s"
             answers.append(pipe.recv())
         failed = [text for good, text in answers if not good]

@@ -18,15 +18,7 @@ from synth.search.synthesizer import synthesize
 from synth.timing import schedule_orders
 from tests.builders import EITHER, orders_of, two_by_two
 from tests.runtime_cases import Case, against_reference
-from tests.runtime_pool import Pool
 from tests.strategies import problems_with_orders, random_orders
-
-
-@pytest.fixture(scope="module")
-def pool():
-    pool = Pool(4)
-    yield pool
-    pool.close()
 
 
 def baseline(name: str, num_ranks: int, num_microbatches: int) -> Schedule:
