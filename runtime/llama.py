@@ -90,7 +90,8 @@ class Block(nn.Module):
         """Features (rows, positions, hidden) to the same."""
         x = x + self.output(self._attend(self.attention_norm(x)))
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
-        return x + self.down(functional.silu(gate) * up)
+        further: Tensor = self.down(functional.silu(gate) * up)
+        return x + further
 
     def _attend(self, x: Tensor) -> Tensor:
         rows, positions, hidden = x.shape

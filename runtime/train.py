@@ -79,17 +79,23 @@ def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> Non
         stage: torch.optim.AdamW(module.parameters(), lr=options.learning_rate)
         for stage, module in runner.modules.items()
     }
-    if options.resume is not None:
-        load_checkpoint(Path(options.resume), runner, optimizers)
-    for _ in range(options.steps):
-        _step(options, runner, optimizers)
-    if options.timeline is not None:
-        timeline = gather_timeline(runner, f"runtime.train on {world.device.type}, torch {torch.__version__}")
-        if timeline is not None and world.replica == 0:
-            write_whole(options.timeline, write_timeline(timeline))
-    if options.checkpoints is not None:
-        save_checkpoint(Path(options.checkpoints), runner, optimizers)
+    with runner.watch.spreading(lambda: "training"):
+        if options.resume is not None:
+            load_checkpoint(Path(options.resume), runner, optimizers)
+        for _ in range(options.steps):
+            _step(options, runner, optimizers)
+        if options.timeline is not None:
+            _write_timeline(options.timeline, runner)
+        if options.checkpoints is not None:
+            save_checkpoint(Path(options.checkpoints), runner, optimizers)
     runner.close()
+
+
+def _write_timeline(path: str, runner: PipelineRunner) -> None:
+    source = f"runtime.train on {runner.world.device.type}, torch {torch.__version__}"
+    timeline = gather_timeline(runner, source)
+    if timeline is not None and runner.world.replica == 0:
+        write_whole(path, write_timeline(timeline))
 
 
 def _make_runner(options: argparse.Namespace, schedule: Schedule, world: World) -> PipelineRunner:

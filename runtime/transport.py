@@ -54,9 +54,11 @@ class Transport:
 
     def __init__(self, world: World, watch: Watch, specs: Mapping[int, TensorSpec], timeout_s: float) -> None:
         self.buffers = Buffers(world.device)
-        self._world, self._watch, self._specs, self._timeout_s = world, watch, specs, timeout_s
-        self._receiver, self._sender = Waiter(watch), Waiter(watch)
-        self._posted: dict[Message, tuple[dist.Work, Tensor]] = {}
+        self._world, self._specs, self._timeout_s = world, specs, timeout_s
+        # One thread for each sender: its messages come in order, and wait for no other rank's.
+        self._receivers = {rank: Waiter(watch) for rank in range(world.num_ranks) if rank != world.rank}
+        self._sender, self._others = Waiter(watch), Waiter(watch)
+        self._posted: dict[Message, tuple[Arrival, Tensor]] = {}
         self._leaving: list[tuple[Message, Arrival, Tensor]] = []
 
     def post(self, message: Message) -> None:
@@ -64,48 +66,50 @@ class Transport:
         buffer = self.buffers.take(self._spec(message))
         peer = self._world.process_of(message.sender)
         work = dist.irecv(buffer, peer, group=self._group(message), tag=message.number)
-        assert work is not None
-        self._posted[message] = work, buffer
+        self._posted[message] = self._arrival(self._receivers[message.sender], work), buffer
 
     def receive(self, message: Message) -> Tensor:
         """Wait for a message that was posted; give its buffer back when nothing reads it any more."""
-        work, buffer = self._posted.pop(message)
-        self.settle(work, partial(_coming, message))
+        arrival, buffer = self._posted.pop(message)
+        self._wait(self._receivers[message.sender], arrival, partial(_coming, message))
         return buffer
 
     def settle(self, work: dist.Work, what: Callable[[], str]) -> None:
-        """Wait until an operation is done; on CUDA it is the stream that waits, not this thread."""
-        if self._is_cuda:
-            work.wait()
-        else:
-            self._receiver.wait(self._receiver.submit(work), self._timeout_s, what)
+        """Wait until an operation that is no message is done."""
+        self._wait(self._others, self._arrival(self._others, work), what)
 
     def send(self, message: Message, tensor: Tensor) -> None:
         """Send off a tensor, which nothing may write any more; returns at once."""
         self._let_go()
         peer = self._world.process_of(message.receiver)
         work = dist.isend(tensor, peer, group=self._group(message), tag=message.number)
-        assert work is not None
-        arrival = Arrival(work) if self._is_cuda else self._sender.submit(work)
-        self._leaving.append((message, arrival, tensor))
+        self._leaving.append((message, self._arrival(self._sender, work), tensor))
 
     def finish(self) -> None:
         """Wait until everything sent has left."""
         for message, arrival, _ in self._leaving:
-            if self._is_cuda:
-                arrival.work.wait()
-            else:
-                self._sender.wait(arrival, self._timeout_s, partial(_leaving, message))
+            self._wait(self._sender, arrival, partial(_leaving, message))
         self._leaving.clear()
 
     def close(self) -> None:
         """End the threads that wait."""
-        self._receiver.close()
-        self._sender.close()
+        for waiter in (*self._receivers.values(), self._sender, self._others):
+            waiter.close()
 
     @property
     def _is_cuda(self) -> bool:
         return self._world.device.type == "cuda"
+
+    def _arrival(self, waiter: Waiter, work: dist.Work | None) -> Arrival:
+        assert work is not None, "this process is in the group"
+        return Arrival(work) if self._is_cuda else waiter.submit(work)
+
+    def _wait(self, waiter: Waiter, arrival: Arrival, what: Callable[[], str]) -> None:
+        """Wait until an operation is done; on CUDA it is the stream that waits, not this thread."""
+        if self._is_cuda:
+            arrival.work.wait()
+        else:
+            waiter.wait(arrival, self._timeout_s, what)
 
     def _let_go(self) -> None:
         """Let go of sent tensors that have left; on CUDA that is only known at the end of a step."""

@@ -1,9 +1,10 @@
-"""The example end to end: the loss goes down, a run resumes as if it had not stopped, timelines are written."""
+"""The example end to end: the loss goes down, a run resumes as if it had never stopped, timelines."""
 
 import re
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_timeline_of_a_step_has_its_orders_and_no_overlaps(pool):
     assert timeline.orders == made.orders
     ends = {op: end for rank in timeline.ranks for op, _, end in rank}
     for rank in timeline.ranks:
-        assert all(a.end_ns <= b.start_ns for a, b in zip(rank, rank[1:], strict=False))
+        assert all(a.end_ns <= b.start_ns for a, b in pairwise(rank))
         for op, start, end in rank:
             assert 0 <= start < end
             if op.kind == "F" and op.stage > 0:
