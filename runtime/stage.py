@@ -117,14 +117,6 @@ class Stage:
         while work:
             work.pop(0)()
 
-    def input_of(self, microbatch: int) -> Tensor:
-        """The input kept for a microbatch between its F and its last op."""
-        return self._kept[microbatch].x
-
-    def forget(self) -> None:
-        """Drop what a step that failed has left."""
-        self._kept.clear()
-
 
 def _input_gradient(x: Tensor, grad: Tensor | None) -> Tensor | None:
     """Zeros where the output does not depend on the input, None where none is wanted."""

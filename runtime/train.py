@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
         time.sleep(4 * BEAT_S)  # the others are to hear why, before they notice that this process is gone
         return WRONG_INPUT if isinstance(error, InputError) else FAILED
+    except Exception:
+        traceback.print_exc()  # a fault of the model or of ours, not of what was given
+        time.sleep(4 * BEAT_S)
+        return FAILED
     return 0
 
 

@@ -112,9 +112,14 @@ class Transport:
             waiter.wait(arrival, self._timeout_s, what)
 
     def _let_go(self) -> None:
-        """Let go of sent tensors that have left; on CUDA that is only known at the end of a step."""
-        while self._leaving and self._leaving[0][1].done.is_set() and self._leaving[0][1].error is None:
+        """Let go of sent tensors that have left, the oldest first."""
+        while self._leaving and self._has_left(self._leaving[0][1]):
             self._leaving.pop(0)
+
+    def _has_left(self, arrival: Arrival) -> bool:
+        if self._is_cuda:
+            return arrival.work.is_completed()
+        return arrival.done.is_set() and arrival.error is None
 
     def _spec(self, message: Message) -> TensorSpec:
         """A message is the input of the later of its two stages, or that input's gradient."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import permutations, product
 
 import torch
 from torch import distributed as dist
@@ -126,14 +127,12 @@ def _groups(
         for s in range(num_ranks if num_replicas > 1 else 0)
     ]
     directions: dict[tuple[int, int], Group] = {}
-    if device.type == "cuda":
-        for r in range(num_replicas):
-            for a in range(num_ranks):
-                for b in range(num_ranks):
-                    if a != b:
-                        made = group([r * num_ranks + a, r * num_ranks + b], "nccl")
-                        if r == replica and rank in (a, b):
-                            directions[a, b] = made
+    pairs = permutations(range(num_ranks), 2) if device.type == "cuda" else ()
+    for (a, b), r in product(pairs, range(num_replicas)):
+        made = group([r * num_ranks + a, r * num_ranks + b], "nccl")
+        if r == replica and rank in (a, b):
+            directions[a, b] = made
+            _send_a_first_message(made, r * num_ranks + a, r * num_ranks + b, process, device)
     return World(
         rank=rank,
         num_ranks=num_ranks,
@@ -145,6 +144,21 @@ def _groups(
         replicas=copies[rank] if copies else None,
         directions=directions,
     )
+
+
+def _send_a_first_message(
+    group: Group, sender: int, receiver: int, process: int, device: torch.device
+) -> None:
+    """Connect a direction: NCCL does so at its first message, and keeps both sides until it has.
+
+    Within a step one side may be far behind; here all directions come up in one order.
+    """
+    message = torch.zeros(1, device=device)
+    if process == sender:
+        dist.send(message, receiver, group=group)
+    else:
+        dist.recv(message, sender, group=group)
+    torch.cuda.synchronize(device)
 
 
 def _own_device(process: int) -> torch.device:

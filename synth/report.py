@@ -113,7 +113,7 @@ def _times_table(title: str, heading: str) -> Table:
 
 
 def _times_cells(times: Times) -> list[str]:
-    return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+.1%}"]
+    return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+z.1%}"]
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from runtime.deferred import defer_weights
 from runtime.executor import Options, PipelineRunner
@@ -99,7 +100,22 @@ class Twice(nn.Module):
         return self.layer(torch.sin(self.layer(x)))
 
 
-STAGES = {"mixed": mixed_stage, "odd": odd_stage}
+class Recomputed(nn.Module):
+    """Activation checkpointing: keeps its input alone and runs again in backward."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.inside, x, use_reentrant=False)
+
+
+def recomputed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
+    return Recomputed(mixed_stage(stage, width, out, dropout))
+
+
+STAGES = {"mixed": mixed_stage, "odd": odd_stage, "recomputed": recomputed_stage}
 
 
 def mean_square(y: Tensor, target: Tensor) -> Tensor:
@@ -220,13 +236,18 @@ def reordered(schedule: Schedule) -> Schedule:
     return Schedule(schedule.problem, ((*first[:-2], first[-1], first[-2]), *others))
 
 
-def train(store, number: int, count: int, port: int, arguments: list[str]) -> tuple[int, str, str]:
-    """What ``torchrun`` would start: the exit code and what goes to standard output and error."""
+def train(
+    store, number: int, count: int, port: int, arguments: list[str], odd: list[str] | None = None
+) -> tuple[int, str, str]:
+    """What ``torchrun`` would start: the exit code and what goes to standard output and error.
+
+    ``odd`` are arguments that process 1 alone gets.
+    """
     out, err = io.StringIO(), io.StringIO()
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(address, RANK=str(number), WORLD_SIZE=str(count))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(arguments)
+        code = main(arguments + (odd or []) * (number == 1))
     return code, out.getvalue(), err.getvalue()
 
 

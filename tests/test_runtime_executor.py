@@ -105,6 +105,12 @@ def test_stages_that_hand_through_share_or_hold_nothing(pool, division):
     check(pool.run(2, against_reference, case), exact=False, tolerance=1e-12)
 
 
+@pytest.mark.parametrize("division", Division)
+def test_activation_checkpointing_changes_nothing(pool, division):
+    case = Case(schedule=baseline("zb-h1", 2, 4), model="recomputed", dropout=0.3, division=division)
+    check(pool.run(2, against_reference, case), exact=True)
+
+
 def test_undivided_stages(pool):
     schedule = schedule_orders(two_by_two(EITHER), orders_of("0F0 0F1 0BW0 0B1 0W1", "1F0 1BW0 1F1 1B1 1W1"))
     check(pool.run(2, against_reference, Case(schedule=schedule)), exact=True)

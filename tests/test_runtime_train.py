@@ -96,6 +96,14 @@ def test_checkpoint_of_another_model_is_refused(pool, written, tmp_path):
     assert all("is of another model than this run" in err for _, _, err in answers)
 
 
+def test_rank_with_another_model_is_told_on_all(pool, written):
+    answers = pool.run(2, train, free_port(), ["--schedule", written("zb-h1", 2), *FEW], ["--hidden", "64"])
+    (code, _, told), (own_code, _, own) = answers
+    assert (own_code, code) == (2, 1)
+    assert own.startswith("rank 1: stage 1 cannot take what stage 0 gives, (2, 16, 32) of float32: ")
+    assert told.startswith("rank 0: rank 1 failed in starting: stage 1 cannot take what stage 0 gives")
+
+
 def test_timeline_of_a_step_has_its_orders_and_no_overlaps(pool):
     made = schedule("v-half", 2, chunks=2, kind=PlacementKind.V)
     text, nothing = pool.run(2, timeline_of_a_step, Case(schedule=made))

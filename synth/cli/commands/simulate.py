@@ -50,56 +50,68 @@ def run(options: argparse.Namespace) -> int:
     """Replay a schedule's orders on its problem's costs, each rank from its planned first start."""
     _check_options(options)
     document = read_schedule(read_text(options.schedule), options.schedule)
-    schedule = document.schedule
+    schedule, objective = document.schedule, document.schedule.problem.objective
     replayed = replay(schedule, links=options.links)
     metrics = measure(replayed)
-    objective = schedule.problem.objective
-    planned = document.metrics.value(objective)
     answer: dict[str, Any] = {
         "objective": objective.value,
-        "planned": planned,
+        "planned": document.metrics.value(objective),
         "value": metrics.value(objective),
         "links": replayed.problem.links.value,
         "agrees": replayed.ranks == schedule.ranks,
         **asdict(metrics),
     }
     if options.jitter is not None:
-        noisy = replay_with_jitter(
-            schedule, sigma=options.jitter, samples=options.samples, seed=options.seed, links=options.links
-        )
-        answer["jitter"] = {
-            "sigma": options.jitter,
-            "samples": options.samples,
-            "seed": options.seed,
-            "mean": noisy.mean,
-            "p50": noisy.p50,
-            "p95": noisy.p95,
-            "max": noisy.max,
-        }
-    timeline = None
-    if options.against is not None:
-        timeline = read_timeline(read_text(options.against), options.against)
+        answer["jitter"] = _under_jitter(schedule, options)
+    timeline = _read_against(options)
+    if timeline is not None:
         answer["against"] = _against(schedule, timeline)
         if options.measured_problem is not None:
             write_whole(options.measured_problem, write_problem(measured_problem(timeline)))
     if options.json:
         print_json(answer)
-        return DONE
-    if options.measured_problem == STANDARD_STREAM:
-        return DONE
-    print(f"{objective} {answer['value']} ticks (planned {planned}), bubble {metrics.bubble_ratio:.4f}")
+    elif options.measured_problem != STANDARD_STREAM:
+        _show(answer)
+        if timeline is not None:
+            _show_against(schedule, timeline, answer["against"]["predicted_from_measured_ops"])
+    return DONE
+
+
+def _read_against(options: argparse.Namespace) -> Timeline | None:
+    if options.against is None:
+        return None
+    return read_timeline(read_text(options.against), options.against)
+
+
+def _under_jitter(schedule: Schedule, options: argparse.Namespace) -> dict[str, Any]:
+    noisy = replay_with_jitter(
+        schedule, sigma=options.jitter, samples=options.samples, seed=options.seed, links=options.links
+    )
+    return {
+        "sigma": options.jitter,
+        "samples": options.samples,
+        "seed": options.seed,
+        "mean": noisy.mean,
+        "p50": noisy.p50,
+        "p95": noisy.p95,
+        "max": noisy.max,
+    }
+
+
+def _show(answer: dict[str, Any]) -> None:
+    print(
+        f"{answer['objective']} {answer['value']} ticks (planned {answer['planned']}), "
+        f"bubble {answer['bubble_ratio']:.4f}"
+    )
     print(
         "every op starts and ends as planned" if answer["agrees"] else "ops differ from their planned times"
     )
-    if options.jitter is not None:
-        jitter = answer["jitter"]
+    jitter = answer.get("jitter")
+    if jitter is not None:
         print(
-            f"under {options.jitter:.1%} noise, {options.samples} samples: mean {jitter['mean']:.0f}, "
+            f"under {jitter['sigma']:.1%} noise, {jitter['samples']} samples: mean {jitter['mean']:.0f}, "
             f"median {jitter['p50']}, 95th percentile {jitter['p95']}, worst {jitter['max']}"
         )
-    if timeline is not None:
-        _show_against(schedule, timeline, answer["against"]["predicted_from_measured_ops"])
-    return DONE
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -153,5 +165,5 @@ def _show_against(schedule: Schedule, timeline: Timeline, again: dict[str, float
         printer.table(table)
     printer.line(
         f"replayed on the measured costs, the orders take {again['planned_s']:.4g} s: "
-        f"{again['error']:+.1%} of what was measured"
+        f"{again['error']:+z.1%} of what was measured"
     )
