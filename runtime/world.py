@@ -10,6 +10,7 @@ from itertools import permutations, product
 import torch
 from torch import distributed as dist
 
+from runtime.errors import PipelineError
 from synth.errors import InputError
 
 Group = dist.ProcessGroup
@@ -75,6 +76,8 @@ def join(num_ranks: int, *, device: torch.device | None = None, timeout_s: float
     ------
     InputError
         When the number of processes is no multiple of ``num_ranks``.
+    PipelineError
+        When not all of them come in time.
     """
     timeout = timedelta(seconds=timeout_s)
     store, process, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
@@ -90,7 +93,15 @@ def join_at(
     device: torch.device | None = None,
     timeout_s: float = 60.0,
 ) -> World:
-    """Meet the other processes at a store; otherwise as :func:`join`."""
+    """Meet the other processes at a store; otherwise as :func:`join`.
+
+    Raises
+    ------
+    InputError
+        When ``num_processes`` is no multiple of ``num_ranks``.
+    PipelineError
+        When not all of them come in time.
+    """
     if num_processes % num_ranks:
         raise InputError(
             f"{num_processes} processes are started for a schedule of {num_ranks} ranks: start {num_ranks}, "
@@ -99,7 +110,8 @@ def join_at(
     device = _own_device(process) if device is None else device
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if not dist.is_initialized():
+    store.set_timeout(timedelta(seconds=timeout_s))
+    try:
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore("group", store),
@@ -107,7 +119,12 @@ def join_at(
             world_size=num_processes,
             timeout=timedelta(seconds=timeout_s),
         )
-    return _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+        return _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+    except RuntimeError as error:  # torch has no one type for this
+        raise PipelineError(
+            f"not all of the {num_processes} processes met within {timeout_s:g} s: start them all, and see "
+            "whether one has failed before"
+        ) from error
 
 
 def _groups(

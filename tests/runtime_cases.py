@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from runtime.deferred import defer_weights
+from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
@@ -195,7 +196,7 @@ def against_reference(store, number: int, count: int, case: Case) -> Outcome:
 
 def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str, str, float]:
     """Run a case in which something goes wrong; the error's type, its text, and after how many seconds."""
-    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=20)
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
     stages = make_stages(case)
     if fault == "shapes" and number == 1:
         stages[1] = nn.Linear(5, 5)
@@ -260,3 +261,12 @@ def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None
     timeline = gather_timeline(runner, "a test")
     runner.close()
     return None if timeline is None else write_timeline(timeline)
+
+
+def meet_alone(store, number: int, count: int) -> str:
+    """One process of two that are to meet."""
+    try:
+        join_at(store, 0, 2, 2, timeout_s=2)
+    except PipelineError as error:
+        return str(error)
+    return "met"

@@ -7,7 +7,7 @@ import pytest
 from synth.baselines import baseline_orders
 from synth.timing import schedule_orders
 from tests.builders import EITHER, two_by_two
-from tests.runtime_cases import Case, failing
+from tests.runtime_cases import Case, failing, meet_alone
 from tests.runtime_pool import Pool
 
 WITHIN_SECONDS = 20
@@ -61,6 +61,10 @@ def test_peer_that_never_sends_is_named_on_all(pool):
 def test_schedule_for_other_ranks_is_refused_by_every_process(pool):
     with pytest.raises(AssertionError, match="2 processes are started for a schedule of 3 ranks: start 3"):
         pool.run(2, failing, case(), "none")
+
+
+def test_process_that_never_comes_is_missed(pool):
+    assert pool.run(1, meet_alone)[0].startswith("not all of the 2 processes met within 2 s: start them all")
 
 
 def test_rank_that_dies_is_named_on_all():
