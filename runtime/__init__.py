@@ -2,7 +2,8 @@
 
 From plan to step
     :mod:`runtime.communication` (which rank sends what when, from the document alone),
-    :mod:`runtime.executor` (:class:`~runtime.executor.PipelineRunner` walks a rank's ops),
+    :mod:`runtime.executor` (:class:`~runtime.executor.PipelineRunner` walks a rank's ops) and
+    :mod:`runtime.one_step` (what each takes and where its result goes),
     :mod:`runtime.stage` (F, B, W and BW of one module), :mod:`runtime.preparation` and
     :mod:`runtime.shapes` (what ranks agree on before the first step), :mod:`runtime.randomness`
 Divided backward

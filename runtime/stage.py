@@ -26,12 +26,11 @@ class Division(StrEnum):
 
 @dataclass(slots=True)
 class _Kept:
-    """What a stage keeps of one microbatch between its ops."""
+    """What a stage keeps of one microbatch from its forward to its backward."""
 
     x: Tensor
     edge: GradientEdge | None
     """Where the output, or the loss, sits in the autograd graph; the output itself is not kept."""
-    weight_work: list[WeightWork] | None = None
 
 
 class Stage:
@@ -61,6 +60,7 @@ class Stage:
             )
         self.division = division or (Division.NATIVE if self._queue is None else Division.DEFERRED)
         self._kept: dict[int, _Kept] = {}
+        self._weight_work: dict[int, list[WeightWork]] = {}
 
     def forward(self, microbatch: int, x: Tensor, finish: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """F: compute and keep what the backward needs.
@@ -97,25 +97,24 @@ class Stage:
 
     def backward_input(self, microbatch: int, grad: Tensor) -> Tensor | None:
         """B: the gradient of the input is returned, that of the weights left for W."""
-        kept = self._kept[microbatch]
-        x = kept.x if kept.x.requires_grad else None
-        grad_x, kept.weight_work = None, []
+        kept = self._kept.pop(microbatch)
+        grad_x, work = None, []
         if kept.edge is not None and self.division is Division.NATIVE:
-            grad_x, work = backward_input(kept.edge, grad, x, self.module.parameters())
-            kept.weight_work = [work]
+            x = kept.x if kept.x.requires_grad else None
+            grad_x, rest = backward_input(kept.edge, grad, x, self.module.parameters())
+            work = [rest]
         elif kept.edge is not None and self._queue is not None:
-            with self._queue.collecting() as kept.weight_work:
+            with self._queue.collecting() as work:
                 torch.autograd.backward(kept.edge, grad)
             grad_x = kept.x.grad
-        kept.edge = None
+        self._weight_work[microbatch] = work
         return _input_gradient(kept.x, grad_x)
 
     def backward_weights(self, microbatch: int) -> None:
         """W: what B has left is added to ``.grad``."""
-        work = self._kept.pop(microbatch).weight_work
-        assert work is not None, "W runs before B"
+        work = self._weight_work.pop(microbatch)
         while work:
-            work.pop(0)()
+            work.pop(0)()  # what it holds is freed as it goes
 
 
 def _input_gradient(x: Tensor, grad: Tensor | None) -> Tensor | None:

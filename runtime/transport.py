@@ -56,7 +56,7 @@ class Transport:
         self.buffers = Buffers(world.device)
         self._world, self._specs, self._timeout_s = world, specs, timeout_s
         # One thread for each sender: its messages come in order, and wait for no other rank's.
-        self._receivers = {rank: Waiter(watch) for rank in range(world.num_ranks) if rank != world.rank}
+        self._receivers: dict[int, Waiter] = defaultdict(lambda: Waiter(watch))
         self._sender, self._others = Waiter(watch), Waiter(watch)
         self._posted: dict[Message, tuple[Arrival, Tensor]] = {}
         self._leaving: list[tuple[Message, Arrival, Tensor]] = []
