@@ -14,7 +14,7 @@ from runtime.watch import Watch
 
 _LISTEN_S = 0.05
 _GRACE_S = 1.5
-"""How long the reason for a broken connection may take to become known."""
+"""How long the reason for a broken connection may take to become known, and a thread to end."""
 
 
 class Arrival:
@@ -36,7 +36,8 @@ class Waiter:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._queue: SimpleQueue[Arrival | None] = SimpleQueue()
-        threading.Thread(target=self._run, daemon=True, name="pipesynth waiter").start()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="pipesynth waiter")
+        self._thread.start()
 
     def submit(self, work: dist.Work) -> Arrival:
         """Have a transfer waited for."""
@@ -75,8 +76,9 @@ class Waiter:
             raise PipelineError(f"{what()} did not come: the connection broke") from arrival.error
 
     def close(self) -> None:
-        """End the thread once what was submitted is done."""
+        """End the thread once what was submitted is done; where it hangs, it is left behind."""
         self._queue.put(None)
+        self._thread.join(_GRACE_S)
 
     def _run(self) -> None:
         while (arrival := self._queue.get()) is not None:
@@ -85,3 +87,5 @@ class Waiter:
             except RuntimeError as error:
                 arrival.error = error
             arrival.done.set()
+            # What holds torch's objects must not outlive the interpreter's last moments in a thread.
+            del arrival

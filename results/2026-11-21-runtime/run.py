@@ -2,7 +2,7 @@
 
 First one profile round for each number of chunks: 1F1B, its backward divided and not, on made-up costs; the
 costs of every op and transfer are the medians measured in it. Every schedule is then made for those costs,
-and executed. Needs ``pip install -e '.[test]'``; about ten minutes on a quiet machine.
+and executed. Needs ``pip install -e '.[test]'``; about five minutes on a quiet machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from synth import (
     uniform_problem,
 )
 from synth.comparison import measured_problem
-from synth.document import read_timeline, write_problem, write_timeline
+from synth.document import read_problem, read_timeline, write_problem, write_timeline
 from synth.measured import Timeline
 from synth.ops import Op, OpKind, RankOrders
 from synth.schedule import measure
@@ -68,19 +68,25 @@ GUESS = StageCosts(
 
 
 def main() -> None:
-    """Profile, plan, execute, and write rows and summary."""
+    """Profile, plan, execute, and write rows and summary; what an earlier run has done is kept."""
     problems = {}
     for chunks, kind in ((1, PlacementKind.LOOP), (2, PlacementKind.V)):
-        problems[chunks] = profile(chunks, kind)
-        (FOLDER / f"measured-{chunks}.json").write_text(write_problem(problems[chunks]))
-    plans = {name: plan(name, problems[chunks]) for name, chunks, _ in config.SCHEDULES}
-    rows = []
-    with (FOLDER / "runs.jsonl").open("a") as ledger:
-        for round_ in range(config.ROUNDS):
-            for name, schedule in plans.items():
-                rows.append({"schedule": name, "round": round_, **run(schedule), **provenance()})
-                ledger.write(json.dumps(rows[-1]) + "\n")
-                print(name, rows[-1]["predicted_s"], statistics.median(rows[-1]["measured_s"]))
+        path = FOLDER / f"measured-{chunks}.json"
+        if not path.exists():
+            path.write_text(write_problem(profile(chunks, kind)))
+        problems[chunks] = read_problem(path.read_text())
+    ledger = FOLDER / "runs.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
+    done = {(row["schedule"], row["round"]) for row in rows}
+    for round_ in range(config.ROUNDS):
+        for name, chunks, _ in config.SCHEDULES:
+            if (name, round_) not in done:
+                rows.append(
+                    {"schedule": name, "round": round_, **run(plan(name, problems[chunks])), **provenance()}
+                )
+                with ledger.open("a") as file:
+                    print(json.dumps(rows[-1]), file=file)
+                print(name, rows[-1]["predicted_s"], statistics.median(rows[-1]["measured_s"]), flush=True)
     summarise(rows)
 
 
