@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from synth.comparison import compare_with_timeline, measured_problem
 from synth.errors import InputError
@@ -53,6 +53,7 @@ def test_timeline_of_other_orders_is_refused():
 
 
 @given(problems_with_orders(links=(Links.FREE,)))
+@settings(deadline=None)
 def test_costs_measured_of_a_replay_replay_to_the_same(drawn):
     """Where every op took its time, the measured costs give the makespan again."""
     problem, orders = drawn

@@ -1,7 +1,7 @@
 """The plan of sends and receives, without any process: what it holds, and that it cannot stall."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from runtime.communication import global_order, plan_messages, plan_rank
 from synth.baselines import baseline_orders
@@ -20,6 +20,7 @@ def plans(problem, orders):
 
 
 @given(problems_with_orders(links=(Links.FREE,)))
+@settings(deadline=None)
 def test_global_order_has_the_times_of_the_planner(drawn):
     problem, orders = drawn
     timed = {timed.op: timed for rank in schedule_orders(problem, orders).ranks for timed in rank}
@@ -29,6 +30,7 @@ def test_global_order_has_the_times_of_the_planner(drawn):
 
 
 @given(problems_with_orders())
+@settings(deadline=None)
 def test_messages_are_the_edges_between_ranks(drawn):
     problem, orders = drawn
     graph = build_graph(problem, divided_in_orders(problem, orders))
@@ -44,6 +46,7 @@ def test_messages_are_the_edges_between_ranks(drawn):
 
 
 @given(problems_with_orders())
+@settings(deadline=None)
 def test_both_sides_of_every_direction_have_the_same_sequence(drawn):
     problem, orders = drawn
     sent, posted = {}, {}
@@ -58,6 +61,7 @@ def test_both_sides_of_every_direction_have_the_same_sequence(drawn):
 
 
 @given(problems_with_orders())
+@settings(deadline=None)
 def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
     """The strictest network: a message leaves only when its receive is posted, one after the other."""
     problem, orders = drawn
@@ -85,6 +89,7 @@ def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
 
 
 @given(problems_with_orders())
+@settings(deadline=None)
 def test_last_op_that_adds_to_a_stage_is_marked_once(drawn):
     problem, orders = drawn
     for plan in plans(problem, orders):
