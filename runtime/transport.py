@@ -11,8 +11,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 from runtime.communication import Message
+from runtime.errors import PipelineError
 from runtime.shapes import TensorSpec
-from runtime.waiting import Arrival, Waiter
+from runtime.waiting import GRACE_S, Arrival, Waiter
 from runtime.watch import Watch
 from runtime.world import World
 
@@ -54,7 +55,8 @@ class Transport:
 
     def __init__(self, world: World, watch: Watch, specs: Mapping[int, TensorSpec], timeout_s: float) -> None:
         self.buffers = Buffers(world.device)
-        self._world, self._specs, self._timeout_s = world, specs, timeout_s
+        self._world, self._watch = world, watch
+        self._specs, self._timeout_s = specs, timeout_s
         # One thread for each sender: its messages come in order, and wait for no other rank's.
         self._receivers: dict[int, Waiter] = defaultdict(lambda: Waiter(watch))
         self._sender, self._others = Waiter(watch), Waiter(watch)
@@ -65,7 +67,8 @@ class Transport:
         """Make ready to receive a message; returns at once."""
         buffer = self.buffers.take(self._spec(message))
         peer = self._world.process_of(message.sender)
-        work = dist.irecv(buffer, peer, group=self._group(message), tag=message.number)
+        post = partial(dist.irecv, buffer, peer, group=self._group(message), tag=message.number)
+        work = self._begin(post, partial(_coming, message))
         self._posted[message] = self._arrival(self._receivers[message.sender], work), buffer
 
     def receive(self, message: Message) -> Tensor:
@@ -82,7 +85,8 @@ class Transport:
         """Send off a tensor, which nothing may write any more; returns at once."""
         self._let_go()
         peer = self._world.process_of(message.receiver)
-        work = dist.isend(tensor, peer, group=self._group(message), tag=message.number)
+        send = partial(dist.isend, tensor, peer, group=self._group(message), tag=message.number)
+        work = self._begin(send, partial(_leaving, message))
         self._leaving.append((message, self._arrival(self._sender, work), tensor))
 
     def finish(self) -> None:
@@ -99,6 +103,14 @@ class Transport:
     @property
     def _is_cuda(self) -> bool:
         return self._world.device.type == "cuda"
+
+    def _begin(self, start: Callable[[], dist.Work | None], what: Callable[[], str]) -> dist.Work | None:
+        """Start a transfer; where the peer has gone already, say why it has rather than how gloo puts it."""
+        try:
+            return start()
+        except RuntimeError as error:
+            self._watch.heard_within(GRACE_S)
+            raise PipelineError(f"{what()} cannot come: the connection broke") from error
 
     def _arrival(self, waiter: Waiter, work: dist.Work | None) -> Arrival:
         assert work is not None, "this process is in the group"

@@ -13,7 +13,7 @@ from runtime.errors import PipelineError, StalledError
 from runtime.watch import Watch
 
 _LISTEN_S = 0.05
-_GRACE_S = 1.5
+GRACE_S = 1.5
 """How long the reason for a broken connection may take to become known, and a thread to end."""
 
 
@@ -72,13 +72,13 @@ class Waiter:
             if time.monotonic() > deadline:
                 raise StalledError(f"{what()} did not come within {timeout_s:g} s")
         if arrival.error is not None:
-            self._watch.heard_within(_GRACE_S)
+            self._watch.heard_within(GRACE_S)
             raise PipelineError(f"{what()} did not come: the connection broke") from arrival.error
 
     def close(self) -> None:
         """End the thread once what was submitted is done; where it hangs, it is left behind."""
         self._queue.put(None)
-        self._thread.join(_GRACE_S)
+        self._thread.join(GRACE_S)
 
     def _run(self) -> None:
         while (arrival := self._queue.get()) is not None:

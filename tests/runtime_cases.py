@@ -27,6 +27,9 @@ from runtime.world import World, join_at
 from synth.document import write_timeline
 from synth.schedule import Schedule
 
+FAILING_S = 8
+"""What failing cases may wait for a message and for a sign of life: more than a loaded machine stands still."""
+
 ROWS, POSITIONS, TOKENS = 2, 3, 11
 
 
@@ -204,7 +207,7 @@ def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str
         case = replace(case, schedule=reordered(case.schedule))
     began = time.monotonic()
     try:
-        runner = make_runner(case, world, stages, timeout_s=3, patience_s=3)
+        runner = make_runner(case, world, stages, timeout_s=FAILING_S, patience_s=FAILING_S)
         batch, target = make_batch(case, 0, 0)
         if fault == "loss":
             target = target * float("nan")

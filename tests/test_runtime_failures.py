@@ -7,11 +7,11 @@ import pytest
 from synth.baselines import baseline_orders
 from synth.timing import schedule_orders
 from tests.builders import EITHER, two_by_two
-from tests.runtime_cases import Case, failing, meet_alone
+from tests.runtime_cases import FAILING_S, Case, failing, meet_alone
 from tests.runtime_pool import Pool
 
-WITHIN_SECONDS = 20
-"""A step's 3 s of patience and 3 s for a message, and what a loaded machine may add."""
+WITHIN_SECONDS = 60
+"""Patience and a message's time, and many times what a loaded machine may add: far from a hang."""
 
 THREE = two_by_two(EITHER, num_microbatches=4, stage_to_rank=(0, 1, 2))
 
@@ -53,7 +53,7 @@ def test_peer_that_never_sends_is_named_on_all(pool):
     answers = pool.run(3, failing, case(), "sleeps")
     texts = [text for _, text, _ in answers]
     assert {name for name, _, _ in answers} <= {"StalledError", "PeerError"}
-    assert any("did not come within 3 s" in text for text in texts)
+    assert any(f"did not come within {FAILING_S} s" in text for text in texts)
     assert all("rank 1" in text for text in texts)
     assert max(seconds for _, _, seconds in answers) < WITHIN_SECONDS
 
