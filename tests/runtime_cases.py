@@ -28,7 +28,7 @@ from synth.document import write_timeline
 from synth.schedule import Schedule
 
 FAILING_S = 8
-"""What failing cases may wait for a message and for a sign of life: more than a loaded machine stands still."""
+"""What failing cases may wait for a message and a sign of life: longer than a loaded machine stands still."""
 
 ROWS, POSITIONS, TOKENS = 2, 3, 11
 

@@ -527,6 +527,19 @@ def test_interrupt_before_the_search_is_a_sentence(run, problem_file, monkeypatc
     assert answer.err == "pipesynth: interrupted before there was anything to show\n"
 
 
+def test_interrupt_while_the_solvers_are_loaded_is_a_sentence(run, monkeypatch):
+    class Interrupting:
+        def find_spec(self, name, *_):
+            if name == "synth.cli.running":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "synth.cli.running")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    answer = run("--help")
+    assert answer.code == 130
+    assert answer.err == "pipesynth: interrupted before there was anything to show\n"
+
+
 def test_full_disk_behind_standard_output_is_a_sentence(run, monkeypatch):
     class Full(io.StringIO):
         def flush(self):

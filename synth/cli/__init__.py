@@ -1,83 +1,31 @@
-"""The command line (FORMATS.md, Commands): the only module that sees everything."""
+"""The command line (FORMATS.md, Commands): the only part that sees everything.
+
+Importing it imports nothing yet, so that Ctrl-C is understood while the solvers are loaded.
+"""
 
 from __future__ import annotations
 
-import argparse
-import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from synth.cli.exit_codes import DONE, INTERRUPTED, NO_SCHEDULE, OUR_BUG, WRONG_INPUT
-from synth.cli.parsers import pipesynth_parser, synthesize_parser
-from synth.cli.streams import complain, discard_output, one_interrupt, prepare_streams, print_json
-from synth.errors import BackendError, InfeasibleError, InputError, InvalidOrdersError, NoScheduleFoundError
-
-COLLECT_AFTER = 200_000
-"""New objects between two garbage collections. A schedule is many small tuples without cycles, and at
-Python's default looking through them takes a third of the time of building them."""
+from synth.cli.exit_codes import INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pipesynth``; returns the exit code."""
-    return _run(pipesynth_parser, arguments)
+    return _run("pipesynth", arguments)
 
 
 def main_synthesize(arguments: Sequence[str] | None = None) -> int:
     """Run ``synthesize``, which is ``pipesynth synthesize``; returns the exit code."""
-    return _run(synthesize_parser, arguments)
+    return _run("synthesize", arguments)
 
 
-def _run(make_parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
-    prepare_streams()
-    gc.set_threshold(COLLECT_AFTER, 50, 50)
+def _run(program: str, arguments: Sequence[str] | None) -> int:
     try:
-        code = _answer(make_parser(), arguments)
-        sys.stdout.flush()  # here rather than at exit, where nothing could be said any more
-        return code
-    except BrokenPipeError:
-        discard_output()  # the reader has left: nothing more to say
-        return DONE
-    except OSError as error:
-        discard_output()
-        complain(f"a standard stream fails: {(error.strerror or 'unknown error').lower()}")
-        return WRONG_INPUT
+        from synth.cli.running import run
+
+        return run(program, arguments)
     except KeyboardInterrupt:
-        complain("interrupted before there was anything to show")
+        print("pipesynth: interrupted before there was anything to show", file=sys.stderr)
         return INTERRUPTED
-
-
-def _answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    try:
-        options = parser.parse_args(arguments)
-        command: Callable[[argparse.Namespace], int] = options.command
-        return _carry_out(command, options)
-    except SystemExit:  # of --help and --version
-        return DONE
-    except InvalidOrdersError as error:
-        complain(error)
-        return NO_SCHEDULE
-    except NoScheduleFoundError as error:
-        complain(error)
-        return NO_SCHEDULE
-    except BackendError as error:
-        complain(f"this is a bug of ours, please report it: {error}")
-        return OUR_BUG
-    except InputError as error:
-        complain(error)
-        return WRONG_INPUT
-
-
-def _carry_out(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    try:
-        with one_interrupt():
-            return command(options)
-    except InfeasibleError as error:
-        complain(error)
-        if options.json:
-            answer = {
-                "status": "infeasible",
-                "reasons": list(error.reasons),
-                "smallest_limit_bytes": list(error.smallest_limit_bytes),
-            }
-            print_json(answer)
-        return NO_SCHEDULE
