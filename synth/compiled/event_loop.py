@@ -89,7 +89,7 @@ def replay(plan, ticks, release, times):
 
 @njit(cache=True)
 def replay_many(plan, ticks, release, num_channels, firsts, lasts):
-    """Replay with each row of durations; fills in each rank's first start and last end, shape (ranks, rows)."""
+    """Replay with each row of durations; fills in every rank's first start and last end, [rank, row]."""
     for row in range(len(ticks)):
         times = Times(
             np.zeros(len(plan.rank), np.int64),

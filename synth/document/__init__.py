@@ -1,7 +1,7 @@
-"""The two JSON documents, ``pipesynth.problem`` and ``pipesynth.schedule`` (FORMATS.md).
+"""The JSON documents ``pipesynth.problem``, ``pipesynth.schedule`` (FORMATS.md) and ``pipesynth.topology``.
 
 A document is read in three steps, each of which refuses with the JSON path, the value found there and what
-would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``) and ``domain``.
+would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``), ``domain`` or ``topology``.
 ``python -m synth.document`` regenerates the JSON Schemas from the wire types.
 """
 
@@ -19,24 +19,30 @@ from synth.document.domain import (
 )
 from synth.document.refusal import Refusal
 from synth.document.text import layout, parse_strictly
+from synth.document.topology import topology_from_wire
 from synth.document.wire import (
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
+    TOPOLOGY_FORMAT,
     VERSION,
     ProblemWire,
     ScheduleWire,
+    TopologyWire,
     generate_schemas,
 )
 from synth.problem import Problem
+from synth.topology import Topology
 
 __all__ = [
     "PROBLEM_FORMAT",
     "SCHEDULE_FORMAT",
+    "TOPOLOGY_FORMAT",
     "VERSION",
     "ScheduleDocument",
     "generate_schemas",
     "read_problem",
     "read_schedule",
+    "read_topology",
     "write_problem",
     "write_schedule",
 ]
@@ -94,3 +100,24 @@ def read_schedule(text: str | bytes, source: str = "") -> ScheduleDocument:
 def write_schedule(document: ScheduleDocument) -> str:
     """Write a schedule document, its problem's placement resolved to ``stage_to_rank``."""
     return layout(msgspec.to_builtins(schedule_to_wire(document)))
+
+
+def read_topology(text: str | bytes, source: str = "") -> Topology:
+    """Read a topology document.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        In one sentence: the JSON path, the value found there, and what would be accepted.
+    """
+    refuse = Refusal(source)
+    tree = parse_strictly(text, refuse, TOPOLOGY_FORMAT)
+    check_header(tree, TOPOLOGY_FORMAT, "$", refuse)
+    return topology_from_wire(convert(tree, TopologyWire, refuse), refuse)

@@ -17,14 +17,17 @@ from synth.simulate.replaying import (
     simulate_orders,
     simulate_over,
 )
+from synth.simulate.usage import ChannelUse, channel_uses
 
 __all__ = [
     "LARGEST_SIGMA",
+    "ChannelUse",
     "Delivery",
     "JitterResult",
     "Network",
     "Route",
     "Simulation",
+    "channel_uses",
     "network_over",
     "planned_network",
     "replay",

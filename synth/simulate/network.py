@@ -1,9 +1,9 @@
-"""What transfers take and what they hold on their way, for one problem: each boundary of stages has its routes."""
+"""What a problem's transfers take and hold on their way: every boundary of stages has its routes."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
+from itertools import pairwise
 
 from synth.errors import InputError
 from synth.ops import Op, OpKind
@@ -13,7 +13,7 @@ from synth.topology import AllReduce, Link, Topology, TransferBytes
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a transfer goes: it takes so many ticks and holds all its channels from its start to its arrival."""
+    """How a transfer goes: it takes so many ticks and holds all its channels from start to arrival."""
 
     ticks: int
     channels: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def planned_network(problem: Problem, *, links: Links | None = None, overlaps: b
         return Route(problem.transfer_ticks[sender][receiver], channels)
 
     ranks = problem.stage_to_rank
-    hops = list(itertools.pairwise(ranks))
+    hops = list(pairwise(ranks))
     return Network(
         forward=tuple(None if a == b else route(a, b) for a, b in hops),
         backward=tuple(None if a == b else route(b, a) for a, b in hops),
@@ -119,7 +119,7 @@ class _Planner:
         ranks, boundaries = self.problem.stage_to_rank, self.problem.num_stages - 1
         activations = _one_each(sizes.activation, boundaries, "activation_bytes", "boundary of two stages")
         gradients = _one_each(sizes.gradient, boundaries, "gradient_bytes", "boundary of two stages")
-        hops = list(itertools.pairwise(ranks))
+        hops = list(pairwise(ranks))
         found = Network(
             forward=tuple(self._route(a, b, size) for (a, b), size in zip(hops, activations, strict=True)),
             backward=tuple(self._route(b, a, size) for (a, b), size in zip(hops, gradients, strict=True)),

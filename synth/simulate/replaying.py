@@ -74,6 +74,16 @@ class Simulation:
         """The value of the problem's objective, ticks."""
         return self.metrics.value(self.schedule.problem.objective)
 
+    @property
+    def all_reduce_ticks(self) -> int:
+        """By how much the all-reduces lengthen the value."""
+        return self.value - self.schedule.value
+
+    @property
+    def waited_ticks(self) -> int:
+        """How long transfers and all-reduces waited for channels, all of them together."""
+        return sum(delivery.start - delivery.ready for delivery in self.deliveries)
+
 
 def spans_of_ranks(objective: Objective, firsts: Ticks, lasts: Ticks) -> Ticks:
     """The objective's value from each rank's first start and last end; ranks along the first axis."""
@@ -221,7 +231,8 @@ def run_events(lowered: Lowered, ticks: Ticks, release_ticks: Ticks) -> Times:
         free=np.full(lowered.num_channels, min(release_ticks), ticks.dtype),
     )
     run = run_compiled.py_func if is_large else run_compiled
-    reached = run(lowered.plan, ticks, release_ticks, times)
+    plan = lowered.plan._replace(route_ticks=lowered.plan.route_ticks.astype(ticks.dtype))
+    reached = run(plan, ticks, release_ticks, times)
     _check_finished(lowered, reached.tolist())
     return times
 
