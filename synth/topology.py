@@ -57,8 +57,8 @@ class Link:
     def all_reduce_s(self, size_bytes: int, replicas: int) -> float:
         """Seconds of a ring all-reduce: 2(R - 1) steps, each of which sends one R-th of the bytes.
 
-        Thakur, Rabenseifner, Gropp, Optimization of Collective Communication Operations in MPICH, 2005,
-        section 4.5, without the time of the additions.
+        Patarasuk, Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, J. Parallel
+        Distrib. Comput. 69, 2009; the time of the additions is left out.
         """
         return 2 * (replicas - 1) * (self.latency_s + size_bytes / replicas / self.bytes_per_s)
 

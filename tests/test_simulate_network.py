@@ -12,11 +12,11 @@ from networks import link, one_node, two_nodes
 from strategies import problems_with_orders
 
 from synth.baselines import BASELINES, baseline_orders
-from synth.errors import BaselineUndefinedError, InputError
+from synth.errors import BaselineUndefinedError, DeadlockError, InputError
 from synth.ops import Op
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective, OpCost, StageCosts, uniform_problem
-from synth.schedule import measure
+from synth.schedule import Schedule, measure
 from synth.simulate import (
     Simulation,
     channel_uses,
@@ -409,3 +409,13 @@ def test_transfers_too_long_to_add_up_are_refused():
 def test_op_orders_are_checked_as_without_a_network():
     with pytest.raises(InputError, match="rank 0 runs 0F0 twice"):
         simulate_over(planned_network(two_by_two()), two_by_two(), ((Op.parse("0F0"), Op.parse("0F0")), ()))
+
+
+@pytest.mark.parametrize("duplex", Duplex)
+def test_noise_says_where_orders_deadlock(duplex):
+    problem = two_by_two()
+    backwards = good_schedule().ranks[1][::-1]
+    schedule = Schedule(problem, (good_schedule().ranks[0], backwards))
+    network = network_over(one_node(2, link(SharedBy.PAIR, duplex)), problem)
+    with pytest.raises(DeadlockError, match="rank 1 is at 1W1"):
+        replay_with_jitter(schedule, sigma=0.1, samples=2, seed=0, network=network)

@@ -114,7 +114,7 @@ class Lowered:
         return max(map(abs, release_ticks)) + sum(self.ticks) * factor + transfers >= LARGEST_SUM
 
 
-def _integers(values: Iterator[int] | chain[int]) -> NDArray[np.int64]:
+def _integers(values: Iterator[int]) -> NDArray[np.int64]:
     return np.fromiter(values, np.int64)
 
 

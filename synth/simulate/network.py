@@ -1,4 +1,12 @@
-"""What a problem's transfers take and hold on their way: every boundary of stages has its routes."""
+"""What a problem's transfers take and hold on their way: every boundary of stages has its routes.
+
+A channel carries one transfer at a time, first come, first served. A transfer is handed over in the moment in
+which its op ends; it then queues for all of its channels at once, begins when it is first in each of these
+queues, and holds all of them until it arrives. While it waits for one it keeps its place in the others.
+
+Of one moment, ranks are released first, then ops end, then transfers arrive; ops that end together hand over in
+the order of their ranks. So nothing is left to chance.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +39,9 @@ class Network:
     all_reduce
         For every stage: the all-reduce behind its last weight gradient, None where there is none.
     overlaps
-        Whether a rank computes while it sends or receives. If not, its ops and its transfers queue for it.
+        Whether a rank computes while it sends or receives. If not, both ranks are channels of a transfer, and
+        of their ops: an op queues for its rank once it is the rank's next and its inputs are there. So a
+        transfer begins when sender and receiver are both idle, and a sender may wait for its receiver.
     """
 
     forward: tuple[Route | None, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Delivery:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Simulation:
     """What a replay over a network gave.
 
@@ -54,7 +55,7 @@ class Simulation:
     schedule: Schedule
     deliveries: tuple[Delivery, ...]
 
-    @property
+    @cached_property
     def metrics(self) -> Metrics:
         """The schedule's metrics; a rank's last end is that of its last all-reduce where that is later."""
         problem, ranks = self.schedule.problem, self.schedule.ranks
