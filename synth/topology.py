@@ -87,23 +87,27 @@ class TransferBytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllReduce:
-    """The sum of every stage's gradients over the replicas of the pipeline.
+    """The sum of every stage's weight gradients over the replicas of the pipeline.
 
     Parameters
     ----------
     replicas
         How many pipelines train the same model, at least 1.
-    gradient_bytes
+    weight_gradient_bytes
         Of every stage, or one number each.
     """
 
     replicas: int
-    gradient_bytes: int | tuple[int, ...]
+    weight_gradient_bytes: int | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """Nodes, their ranks and links.
+
+    >>> nic = Link(latency_s=5e-6, bytes_per_s=50e9, shared_by=SharedBy.NODE)
+    >>> Topology(nodes=((0, 1), (2, 3)), between=nic).channels(0, 2)
+    ('node 0 NIC out', 'node 1 NIC in')
 
     Parameters
     ----------

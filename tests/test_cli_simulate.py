@@ -101,7 +101,7 @@ def test_all_reduce_lengthens_the_value(run, planned, topology):
 
 
 def test_all_reduce_of_the_topology_can_be_overridden_in_part(run, planned, topology):
-    path = topology(all_reduce={"replicas": 2, "gradient_bytes": 10})
+    path = topology(all_reduce={"replicas": 2, "weight_gradient_bytes": 10})
     words = ["simulate", planned, "--topology", path, "--json"]
     assert run(*words).json["all_reduce_ticks"] == 12
     assert run(*words, "--replicas", 1).json["all_reduce_ticks"] == 0

@@ -180,7 +180,7 @@ def test_golden_topology_of_version_1_is_read():
         between=Link(latency_s=5e-6, bytes_per_s=50e9, duplex=Duplex.FULL, shared_by=SharedBy.NODE),
         pairs=(PairLink(ranks=(1, 2), link=Link(latency_s=1e-6, bytes_per_s=100e9, duplex=Duplex.HALF)),),
         transfer_bytes=TransferBytes(activation=1024, gradient=(1, 2, 3)),
-        all_reduce=AllReduce(replicas=4, gradient_bytes=(4, 3, 2, 1)),
+        all_reduce=AllReduce(replicas=4, weight_gradient_bytes=(4, 3, 2, 1)),
         name="two-nodes",
         source="made by hand: every field of version 1 is used",
     )

@@ -149,7 +149,7 @@ def test_all_reduce_follows_the_last_gradient_of_its_stage():
     """Four replicas, 40 bytes: 6 steps of 1 + 10 ticks, in a link that nobody shares."""
     problem = two_by_two(UNDIVIDED, transfer_ticks=0)
     topology = one_node(2, link(SharedBy.NONE, latency_ticks=1), size=3)
-    reduce = AllReduce(replicas=4, gradient_bytes=(40, 0))
+    reduce = AllReduce(replicas=4, weight_gradient_bytes=(40, 0))
     simulation = simulate_over(network_over(topology, problem, all_reduce=reduce), problem, TWO_RANKS)
     last = [rank[-1].end for rank in simulation.schedule.ranks]
     assert times(simulation)[2] == ("0BW1", None, last[0], last[0], last[0] + 66)
@@ -162,7 +162,7 @@ def test_all_reduce_follows_the_last_gradient_of_its_stage():
 def test_all_reduce_shares_the_nic_behind_the_last_gradient():
     problem = two_by_two(UNDIVIDED, objective=Objective.RANK_SPAN)
     topology = replace(
-        one_node(2, link(SharedBy.RANK), 4), all_reduce=AllReduce(replicas=2, gradient_bytes=9)
+        one_node(2, link(SharedBy.RANK), 4), all_reduce=AllReduce(replicas=2, weight_gradient_bytes=9)
     )
     simulation = simulate_over(network_over(topology, problem), problem, TWO_RANKS)
     last_gradient, reduced = simulation.deliveries[-2:]
@@ -177,7 +177,7 @@ def test_all_reduce_comes_after_the_w_where_backwards_are_divided():
         network_over(
             one_node(2, link(SharedBy.NONE), 1),
             two_by_two(),
-            all_reduce=AllReduce(replicas=2, gradient_bytes=1),
+            all_reduce=AllReduce(replicas=2, weight_gradient_bytes=1),
         ),
         good_schedule(),
     )
@@ -187,7 +187,7 @@ def test_all_reduce_comes_after_the_w_where_backwards_are_divided():
 def test_one_replica_reduces_nothing():
     problem = two_by_two(UNDIVIDED)
     network = network_over(
-        one_node(2, link()), problem, all_reduce=AllReduce(replicas=1, gradient_bytes=10**9)
+        one_node(2, link()), problem, all_reduce=AllReduce(replicas=1, weight_gradient_bytes=10**9)
     )
     assert network.all_reduce == (None, None)
 
@@ -249,7 +249,7 @@ def networks(draw, problem):
         inside=draw(SHARINGS),
         between=draw(SHARINGS),
         transfer_bytes=TransferBytes(activation=draw(size), gradient=draw(size)),
-        all_reduce=draw(st.none() | st.just(AllReduce(replicas=2, gradient_bytes=4))),
+        all_reduce=draw(st.none() | st.just(AllReduce(replicas=2, weight_gradient_bytes=4))),
     )
     return topology, network_over(topology, problem, overlaps=draw(st.booleans()))
 
@@ -384,8 +384,8 @@ def test_other_topologies_are_refused():
     assert refused(two_nodes(link()), transfer_bytes=short) == (
         "activation_bytes is 2 long: give one number, or 3, one per boundary of two stages"
     )
-    reduce = AllReduce(replicas=2, gradient_bytes=(1, 2, 3))
-    assert "gradient_bytes is 3 long: give one number, or 4, one per stage" in refused(
+    reduce = AllReduce(replicas=2, weight_gradient_bytes=(1, 2, 3))
+    assert "weight_gradient_bytes is 3 long: give one number, or 4, one per stage" in refused(
         two_nodes(link()), all_reduce=reduce
     )
 
@@ -397,7 +397,7 @@ def test_replicas_need_a_link():
         transfer_bytes=TransferBytes(activation=0, gradient=0),
     )
     with pytest.raises(InputError, match="nothing links the replicas"):
-        network_over(topology, two_by_two(), all_reduce=AllReduce(replicas=2, gradient_bytes=1))
+        network_over(topology, two_by_two(), all_reduce=AllReduce(replicas=2, weight_gradient_bytes=1))
 
 
 def test_transfers_too_long_to_add_up_are_refused():

@@ -201,7 +201,7 @@ def topologies(draw, num_ranks: int) -> tuple[Topology, dict[int, int]]:
         between=draw(links_drawn),
         pairs=pairs,
         transfer_bytes=TransferBytes(activation=ACTIVATION, gradient=GRADIENT),
-        all_reduce=AllReduce(replicas=2, gradient_bytes=REDUCED) if draw(st.booleans()) else None,
+        all_reduce=AllReduce(replicas=2, weight_gradient_bytes=REDUCED) if draw(st.booleans()) else None,
     )
     return topology, home
 

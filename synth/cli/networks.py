@@ -21,8 +21,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     add_name_argument(parser, "--links", list(Links), help_text="overrides the problem's links")
     add("--topology", metavar="FILE", help="a topology document: its links, instead of the problem's ticks")
     add("--transfer-bytes", type=size, metavar="X", help="of every activation and gradient, e.g. 32MiB")
-    add("--all-reduce-bytes", type=size, metavar="X", help="gradients of every stage, summed over replicas")
-    add("--replicas", type=whole_number(1), metavar="R", help="pipelines among which gradients are summed")
+    add("--all-reduce-bytes", type=size, metavar="X", help="weight gradients of every stage, e.g. 2GiB")
+    add("--replicas", type=whole_number(1), metavar="R", help="pipelines that all-reduce weight gradients")
     add("--no-overlap", action="store_true", help="a rank cannot compute while it sends or receives")
 
 
@@ -65,7 +65,7 @@ def _all_reduce(options: argparse.Namespace, topology: Topology) -> AllReduce | 
     replicas, size_bytes = options.replicas, options.all_reduce_bytes
     if topology.all_reduce is not None:
         replicas = topology.all_reduce.replicas if replicas is None else replicas
-        size_bytes = topology.all_reduce.gradient_bytes if size_bytes is None else size_bytes
+        size_bytes = topology.all_reduce.weight_gradient_bytes if size_bytes is None else size_bytes
     if replicas is None and size_bytes is None:
         return None
     if replicas is None or size_bytes is None:
@@ -73,4 +73,4 @@ def _all_reduce(options: argparse.Namespace, topology: Topology) -> AllReduce | 
         raise InputError(
             f"an all-reduce is asked for without {missing}: give it, or all_reduce in the topology"
         )
-    return AllReduce(replicas=replicas, gradient_bytes=size_bytes)
+    return AllReduce(replicas=replicas, weight_gradient_bytes=size_bytes)

@@ -46,6 +46,8 @@ def replay(plan, ticks, release, times):
     Whoever needs channels queues for all of them at once, at the moment its event is taken: first come, first
     served. It begins when the last of them is free, which is known at once, and holds all of them to its end.
     Events are taken in the order of (time, kind, number), so nothing depends on how they were put in.
+
+    It calls nothing compiled, because it runs uncompiled too, on integers of any size.
     """
     following = plan.rank_start[:-1].copy()
     idle = np.zeros(len(following), np.bool_)

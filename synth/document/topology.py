@@ -45,4 +45,4 @@ def _transfer_bytes(wire: TransferBytesWire) -> TransferBytes:
 
 
 def _all_reduce(wire: AllReduceWire) -> AllReduce:
-    return AllReduce(replicas=wire.replicas, gradient_bytes=wire.gradient_bytes)
+    return AllReduce(replicas=wire.replicas, weight_gradient_bytes=wire.weight_gradient_bytes)

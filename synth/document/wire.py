@@ -215,7 +215,7 @@ class AllReduceWire(Wire, frozen=True, kw_only=True):
     """The sum of the weights' gradients over replicas, behind every stage's last weight gradient."""
 
     replicas: Count
-    gradient_bytes: Annotated[
+    weight_gradient_bytes: Annotated[
         Amount | tuple[Amount, ...], Meta(description="an integer ≥ 0, or a list with one per stage")
     ]
 

@@ -4,8 +4,8 @@ A channel carries one transfer at a time, first come, first served. A transfer i
 which its op ends; it then queues for all of its channels at once, begins when it is first in each of these
 queues, and holds all of them until it arrives. While it waits for one it keeps its place in the others.
 
-Of one moment, ranks are released first, then ops end, then transfers arrive; ops that end together hand over in
-the order of their ranks. So nothing is left to chance.
+Of one moment, ranks are released first, then ops end, then transfers arrive; ops that end together hand over
+in the order of their ranks. So nothing is left to chance.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ class _Planner:
     def _all_reduces(self, wanted: AllReduce | None) -> tuple[Route | None, ...]:
         if wanted is None or wanted.replicas == 1:
             return (None,) * self.problem.num_stages
-        sizes = _one_each(wanted.gradient_bytes, self.problem.num_stages, "gradient_bytes", "stage")
+        sizes = _one_each(
+            wanted.weight_gradient_bytes, self.problem.num_stages, "weight_gradient_bytes", "stage"
+        )
         link = self.topology.all_reduce_link
         if link is None:
             raise InputError("nothing links the replicas: give the topology 'between', or 'inside'")
