@@ -36,6 +36,11 @@ def one_f_one_b_bytes(problem: Problem) -> int:
     return max(peak - static for peak, static in zip(peaks, merged.static_bytes_by_rank, strict=True))
 
 
+def is_multiple(text: str) -> bool:
+    """Whether a limit as typed is a multiple such as ``0.5x``, which leaves out static bytes."""
+    return text.strip().lower().endswith("x")
+
+
 def parse_limit(text: str, problem: Problem) -> tuple[int, ...]:
     """Read a memory limit as typed: bytes, a size with a unit, or a multiple of 1F1B's activations.
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from synth.bounds import Bound
 from synth.certificate import Certificate
+from synth.comparison import Comparison, Times
 from synth.explain.idle import RankIdle, Wait
 from synth.explain.what_if import Answer
 from synth.grid import render_grid
@@ -46,13 +47,13 @@ class Row:
 
 def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
     """One row for each schedule: objective, bubble, peak memory, fits or not, bound and gap."""
-    table = _table(_title(problem))
+    table = empty_table(_title(problem))
     table.add_column("schedule", no_wrap=True)
     for heading in ("ticks", "seconds", "bubble", "peak bytes", "fits", "bound", "gap"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.name, *_cells(problem, row))
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -71,7 +72,7 @@ def reasons(rows: Sequence[Row]) -> list[str]:
 
 def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
     """Peak memory per rank against the limit, a column for each schedule."""
-    table = _table("Peak memory in bytes")
+    table = empty_table("Peak memory in bytes")
     shown = [row for row in rows if row.metrics is not None]
     for heading in ("rank", "limit", *(row.name for row in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -79,12 +80,12 @@ def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
     for rank in range(problem.num_ranks):
         peaks = [str(row.metrics.peak_memory_bytes[rank]) for row in shown if row.metrics]
         table.add_row(str(rank), "none" if limits is None else str(limits[rank]), *peaks)
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     """The lower bounds with their arguments, the strongest first."""
-    table = _table(_title(problem))
+    table = empty_table(_title(problem))
     table.add_column("bound", no_wrap=True)
     table.add_column(f"{problem.objective} ticks", justify="right", no_wrap=True)
     table.add_column("bubble at least", justify="right", no_wrap=True)
@@ -92,12 +93,12 @@ def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     for bound in bounds:
         bubble = max(0.0, 1 - problem.work_ticks / bound.ticks)
         table.add_row(bound.name, str(bound.ticks), f"{bubble:.4f}", Text(bound.argument))
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def idle_table(ranks: Sequence[RankIdle]) -> Table:
     """What every rank waits for, in ticks; causes that no rank has are left out."""
-    table = _table("What the ranks wait for, in ticks")
+    table = empty_table("What the ranks wait for, in ticks")
     shown = [wait for wait in Wait if any(rank.waits_ticks[wait] for rank in ranks)]
     for heading in ("rank", "work", *shown, "idle", "of its time"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -105,12 +106,12 @@ def idle_table(ranks: Sequence[RankIdle]) -> Table:
         waits = [str(rank.waits_ticks[wait]) for wait in shown]
         share = rank.idle_ticks / (rank.work_ticks + rank.idle_ticks)
         table.add_row(str(number), str(rank.work_ticks), *waits, str(rank.idle_ticks), f"{share:.2%}")
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def answers_table(answers: Sequence[Answer]) -> Table:
     """What changes would do to the value; a bound where a search proved one."""
-    table = _table("What would shorten it")
+    table = empty_table("What would shorten it")
     table.add_column("change", min_width=NARROWEST_SENTENCE)
     for heading in ("ticks", "now", "gain", "bound"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -119,7 +120,7 @@ def answers_table(answers: Sequence[Answer]) -> Table:
         value, before = (f"{float(ticks):.10g}" for ticks in (answer.value, answer.before))
         bound = "" if answer.lower_bound is None else str(answer.lower_bound)
         table.add_row(answer.change, value, before, f"{answer.gain:.2%}", bound, answer.how)
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
 
 
 def channel_table(uses: Sequence[ChannelUse]) -> Table:
@@ -134,12 +135,38 @@ def channel_table(uses: Sequence[ChannelUse]) -> Table:
 
 def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of short cells, none of them cut off."""
-    table = _table(title)
+    table = empty_table(title)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    return _with_whole_numbers(table)
+    return with_whole_numbers(table)
+
+
+def timeline_tables(comparison: Comparison) -> list[Table]:
+    """Plan and reality: in total and by rank, then by stage and kind of op."""
+    spans = _times_table("Plan and reality, seconds", "of")
+    spans.add_row("makespan", *_times_cells(comparison.makespan))
+    spans.add_row("rank_span", *_times_cells(comparison.rank_span))
+    for row in comparison.ranks:
+        spans.add_row(f"rank {row.rank}, span", *_times_cells(row.span))
+        spans.add_row(f"rank {row.rank}, busy", *_times_cells(row.busy))
+    ops = _times_table("Seconds of an op, mean over microbatches", "op")
+    for op in comparison.ops:
+        ops.add_row(f"{op.stage}{op.kind}", *_times_cells(op.times))
+    return [with_whole_numbers(spans), with_whole_numbers(ops)]
+
+
+def _times_table(title: str, heading: str) -> Table:
+    table = empty_table(title)
+    table.add_column(heading, no_wrap=True)
+    for column in ("planned", "measured", "error"):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _times_cells(times: Times) -> list[str]:
+    return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+z.1%}"]
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:
@@ -153,14 +180,15 @@ def first_steps(schedule: Schedule, columns: int) -> str | None:
     return render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
 
 
-def _table(title: str) -> Table:
+def empty_table(title: str) -> Table:
+    """A table without columns so far."""
     # A name may hold what rich takes for markup.
     return Table(
         box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
     )
 
 
-def _with_whole_numbers(table: Table) -> Table:
+def with_whole_numbers(table: Table) -> Table:
     """Hold every column that does not wrap at its full width, where rich would cut numbers off."""
     for column in table.columns:
         if column.no_wrap:

@@ -1,4 +1,4 @@
-"""Fixtures that the tests of several commands share."""
+"""Fixtures that several test modules share."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from synth import cli
 from synth.document import write_problem
+from tests.runtime_pool import Pool
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")  # the first example may wait for a compiler
@@ -46,3 +47,11 @@ def schedule_file(run, problem_file):
     path = problem_file.parent / "schedule.json"
     assert run("synthesize", problem_file, "-o", path, *FAST).code == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def pool():
+    """Four processes in which the runtime's tests run their ranks; they start when first used."""
+    pool = Pool(4)
+    yield pool
+    pool.close()

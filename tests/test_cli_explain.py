@@ -1,7 +1,14 @@
 """``pipesynth explain`` as typed."""
 
+from pathlib import Path
+
 import pytest
 from commands import FAST, check_refused
+
+from synth.document import read_timeline
+from synth.schedule import measure
+
+GOLDEN = Path(__file__).parent / "golden" / "v1"
 
 
 def test_the_path_the_waits_and_the_answers(run, schedule_file):
@@ -45,3 +52,11 @@ def test_a_schedule_that_lacks_an_op_is_refused(run, schedule_file):
     answer = run("explain", schedule_file, "--no-search")
     assert answer.code == 1
     assert answer.err.count("\n") == 1
+
+
+def test_a_measured_timeline_is_explained_by_its_own_times(run):
+    timeline = GOLDEN / "timeline.json"
+    found = run("explain", timeline, "--no-search", "--json").json
+    measured = read_timeline(timeline.read_text()).schedule
+    assert found["value"] == measure(measured).value(measured.problem.objective)
+    assert found["critical_path"][-1]["end"] == max(rank[-1].end for rank in measured.ranks)

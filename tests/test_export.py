@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -230,3 +231,13 @@ def test_caption_states_value_bubble_bound_and_peak(bound, text):
 @pytest.mark.parametrize(("kind", "letter"), [("F", "F"), ("B", "I"), ("W", "W"), ("BW", "B")])
 def test_torch_letters(kind, letter):
     assert torch_action(Op(OpKind(kind), 3, 11)) == f"3{letter}11"
+
+
+def test_plan_over_measurement(capsys):
+    """A timeline stands beside the schedule it was measured of."""
+    golden = Path(__file__).parent / "golden" / "v1"
+    words = ["export", golden / "schedule.json", golden / "timeline.json", "--to", "html", "-o", "-"]
+    assert cli.main(list(map(str, words))) == 0
+    page = capsys.readouterr().out
+    assert ": measured" in page
+    assert "Critical path" in page

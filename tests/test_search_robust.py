@@ -8,8 +8,8 @@ from synth.ops import TimedOp
 from synth.placement import PlacementKind
 from synth.problem import OpCost, StageCosts, uniform_problem
 from synth.schedule import Schedule
-from synth.search.driver import Incumbent
 from synth.search.robust import SAMPLES, most_robust
+from synth.search.standing import Incumbent
 from synth.search.synthesizer import synthesize
 from synth.simulate import replay_with_jitter
 from synth.timing import schedule_orders

@@ -16,16 +16,17 @@ from synth.search.synthesizer import LARGEST_SEED, MOST_WORKERS
 
 Name = TypeVar("Name", bound=StrEnum)
 
+LIMIT_FORMS = "bytes, a size such as 12GiB, or a multiple of 1F1B's such as 0.5x"
 
-def add_problem_arguments(parser: argparse.ArgumentParser, *, open_chunks: bool = False) -> None:
+
+def add_problem_arguments(
+    parser: argparse.ArgumentParser, *, open_chunks: bool = False, own_limit: bool = True
+) -> None:
     """The problem and what overrides parts of it."""
     add = parser.add_argument
     add("problem", metavar="PROBLEM", help="a problem document, - for standard input, or a shipped instance")
-    add(
-        "--memory-limit",
-        metavar="X",
-        help="bytes, a size such as 12GiB, or a multiple of 1F1B's such as 0.5x",
-    )
+    if own_limit:
+        add("--memory-limit", metavar="X", help=LIMIT_FORMS)
     add("--microbatches", type=whole_number(1), metavar="M", help="overrides the problem's")
     named = [kind for kind in PlacementKind if kind is not PlacementKind.MAP]
     add_name_argument(parser, "--placement", named, help_text="overrides the problem's")

@@ -1,4 +1,4 @@
-"""The JSON documents ``pipesynth.problem``, ``pipesynth.schedule`` (FORMATS.md) and ``pipesynth.topology``.
+"""The JSON documents: ``pipesynth.problem``, ``.schedule`` (FORMATS.md), ``.timeline`` and ``.topology``.
 
 A document is read in three steps, each of which refuses with the JSON path, the value found there and what
 would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``), ``domain`` or ``topology``.
@@ -6,6 +6,8 @@ would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -16,6 +18,8 @@ from synth.document.domain import (
     problem_to_wire,
     schedule_from_wire,
     schedule_to_wire,
+    timeline_from_wire,
+    timeline_to_wire,
 )
 from synth.document.refusal import Refusal
 from synth.document.text import layout, parse_strictly
@@ -23,28 +27,35 @@ from synth.document.topology import topology_from_wire
 from synth.document.wire import (
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
+    TIMELINE_FORMAT,
     TOPOLOGY_FORMAT,
     VERSION,
     ProblemWire,
     ScheduleWire,
+    TimelineWire,
     TopologyWire,
     generate_schemas,
 )
+from synth.measured import Timeline
 from synth.problem import Problem
 from synth.topology import Topology
 
 __all__ = [
     "PROBLEM_FORMAT",
     "SCHEDULE_FORMAT",
+    "TIMELINE_FORMAT",
     "TOPOLOGY_FORMAT",
     "VERSION",
     "ScheduleDocument",
     "generate_schemas",
     "read_problem",
     "read_schedule",
+    "read_schedule_or_timeline",
+    "read_timeline",
     "read_topology",
     "write_problem",
     "write_schedule",
+    "write_timeline",
 ]
 
 
@@ -90,11 +101,54 @@ def read_schedule(text: str | bytes, source: str = "") -> ScheduleDocument:
         In one sentence: the JSON path, the value found there, and what would be accepted.
     """
     refuse = Refusal(source)
-    tree = parse_strictly(text, refuse)
-    check_header(tree, SCHEDULE_FORMAT, "$", refuse)
-    if isinstance(tree.get("problem"), dict):
-        check_header(tree["problem"], PROBLEM_FORMAT, "$.problem", refuse)
+    tree = _parse_with_problem(text, SCHEDULE_FORMAT, refuse)
     return schedule_from_wire(convert(tree, ScheduleWire, refuse), refuse)
+
+
+def read_timeline(text: str | bytes, source: str = "") -> Timeline:
+    """Read a timeline document.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        In one sentence: the JSON path, the value found there, and what would be accepted.
+    """
+    refuse = Refusal(source)
+    tree = _parse_with_problem(text, TIMELINE_FORMAT, refuse)
+    return timeline_from_wire(convert(tree, TimelineWire, refuse), refuse)
+
+
+def read_schedule_or_timeline(text: str | bytes, source: str = "") -> ScheduleDocument | Timeline:
+    """Read whichever of the two a document says it is.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        As for a schedule document, unless the header names a timeline.
+    """
+    tree = parse_strictly(text, Refusal(source))
+    if isinstance(tree, dict) and tree.get("format") == TIMELINE_FORMAT:
+        return read_timeline(text, source)
+    return read_schedule(text, source)
+
+
+def write_timeline(timeline: Timeline) -> str:
+    """Write a timeline document, its problem's placement resolved to ``stage_to_rank``."""
+    return layout(msgspec.to_builtins(timeline_to_wire(timeline)))
 
 
 def write_schedule(document: ScheduleDocument) -> str:
@@ -121,3 +175,12 @@ def read_topology(text: str | bytes, source: str = "") -> Topology:
     tree = parse_strictly(text, refuse, TOPOLOGY_FORMAT)
     check_header(tree, TOPOLOGY_FORMAT, "$", refuse)
     return topology_from_wire(convert(tree, TopologyWire, refuse), refuse)
+
+
+def _parse_with_problem(text: str | bytes, expected: str, refuse: Refusal) -> Any:
+    """A document's JSON, its own header and that of the problem inside checked."""
+    tree = parse_strictly(text, refuse)
+    check_header(tree, expected, "$", refuse)
+    if isinstance(tree.get("problem"), dict):
+        check_header(tree["problem"], PROBLEM_FORMAT, "$.problem", refuse)
+    return tree

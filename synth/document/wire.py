@@ -18,6 +18,7 @@ from synth.topology import Duplex, SharedBy
 
 PROBLEM_FORMAT: Final = "pipesynth.problem"
 SCHEDULE_FORMAT: Final = "pipesynth.schedule"
+TIMELINE_FORMAT: Final = "pipesynth.timeline"
 TOPOLOGY_FORMAT: Final = "pipesynth.topology"
 VERSION: Final = 1
 """The version written, and the newest one read."""
@@ -172,6 +173,36 @@ class ScheduleWire(Wire, frozen=True, kw_only=True):
     provenance: ProvenanceWire
 
 
+class MeasuredOpWire(Wire, frozen=True, kw_only=True):
+    """An op with its real start and end, in nanoseconds of one clock for all ranks."""
+
+    op: Annotated[OpKind, Meta(description='"F", "B", "W" or "BW"')]
+    stage: Amount
+    microbatch: Amount
+    start_ns: Amount
+    end_ns: Amount
+
+
+MeasuredRank = Annotated[
+    tuple[MeasuredOpWire, ...], Meta(min_length=1, description="a list of measured ops, at least one")
+]
+
+
+class TimelineWire(Wire, frozen=True, kw_only=True):
+    """A ``pipesynth.timeline`` document: one executed step."""
+
+    format: Literal["pipesynth.timeline"]
+    version: Literal[1]
+    source: Text = ""
+    problem: Annotated[ProblemWire, Meta(description="the full problem document")]
+    ranks: Annotated[
+        tuple[MeasuredRank, ...], Meta(description="a list with one list of measured ops per rank")
+    ]
+    peak_memory_bytes: Annotated[
+        Amounts | None, Meta(description="a list of integers ≥ 0, one per rank, or null")
+    ] = None
+
+
 class ChannelWire(Wire, frozen=True, kw_only=True):
     """What a transfer takes, and whether it excludes those in the other direction."""
 
@@ -246,5 +277,10 @@ def generate_schemas() -> dict[str, str]:
             ensure_ascii=False,
         )
         + "\n"
-        for kind, wire in (("problem", ProblemWire), ("schedule", ScheduleWire), ("topology", TopologyWire))
+        for kind, wire in (
+            ("problem", ProblemWire),
+            ("schedule", ScheduleWire),
+            ("timeline", TimelineWire),
+            ("topology", TopologyWire),
+        )
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synth.errors import BackendError
-from synth.search.driver import Incumbent
+from synth.search.standing import Incumbent
 from synth.simulate import replay_with_jitter
 from synth.verify import verify_schedule
 

@@ -17,8 +17,10 @@ from synth.placement import PlacementKind
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.search.contest import Report, search_all
-from synth.search.driver import HEARTBEAT_S, MILP, NEAR_BEST, Incumbent, Search, Solver
+from synth.search.driver import Search, Solver
 from synth.search.robust import Robustness, most_robust
+from synth.search.solving import MILP
+from synth.search.standing import HEARTBEAT_S, NEAR_BEST, Incumbent
 from synth.simulate import LARGEST_SIGMA
 
 MOST_WORKERS = 1024

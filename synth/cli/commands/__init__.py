@@ -8,6 +8,7 @@ from synth.cli.commands import (
     compare,
     explain,
     export,
+    frontier,
     import_orders,
     instances,
     model,
@@ -28,5 +29,6 @@ COMMANDS: dict[str, ModuleType] = {
     "explain": explain,
     "export": export,
     "model": model,
+    "frontier": frontier,
 }
 """By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from synth.cli.arguments import add_json_argument, add_schedule_argument, add_search_arguments
 from synth.cli.exit_codes import DONE
 from synth.cli.streams import Printer, print_json
-from synth.document import read_schedule
+from synth.comparison import measured_problem
+from synth.document import read_schedule_or_timeline
 from synth.explain.critical_path import CriticalPath, critical_path, in_words
 from synth.explain.idle import WAIT_MEANS, RankIdle, Wait, idle_times
 from synth.explain.what_if import Answer, retimed_answers, search_questions, searched_answer
 from synth.files import read_text
+from synth.measured import Timeline
 from synth.problem import Problem
 from synth.report import answers_table, idle_table
 from synth.schedule import Schedule, measure
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tell a schedule's critical path, what its ranks wait for, and what would shorten it."""
-    schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
+    schedule = _read(options.schedule)
     path, idle = critical_path(schedule), idle_times(schedule)
     answers = retimed_answers(schedule)
     if not options.no_search:
@@ -46,6 +48,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(schedule, path, idle, answers)
     return DONE
+
+
+def _read(path: str) -> Schedule:
+    """A schedule, or a measured timeline with the costs that it shows."""
+    document = read_schedule_or_timeline(read_text(path), path)
+    if isinstance(document, Timeline):
+        return replace(document.schedule, problem=measured_problem(document))
+    return document.schedule
 
 
 def _searched(schedule: Schedule, options: argparse.Namespace) -> Iterator[Answer]:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from synth.cli.exit_codes import DONE
 from synth.cli.streams import check_output
-from synth.document import read_schedule
+from synth.document import read_schedule_or_timeline
 from synth.errors import InputError
 from synth.explain.critical_path import critical_path, in_words
 from synth.export import TARGETS, Shown, Target, check_count, export, export_files, find_target
 from synth.files import STANDARD_STREAM, read_text, write_all, write_whole
+from synth.measured import Timeline
 
 PAGE = "html"
 """The target that shows the critical path."""
@@ -22,7 +23,12 @@ CRITICAL = "each marked op waits for the one before it, so that together they ma
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``export`` takes."""
     add = parser.add_argument
-    add("schedules", metavar="SCHEDULE", nargs="+", help="a schedule document, or - for standard input")
+    add(
+        "schedules",
+        metavar="SCHEDULE",
+        nargs="+",
+        help="a schedule or timeline document, or - for standard input",
+    )
     targets = "; ".join(f"{target.name}: {target.what}" for target in TARGETS.values())
     add("--to", metavar="TARGET", required=True, help=targets)
     add("-o", "--output", metavar="PATH", help="the file to write, - for standard output")
@@ -66,16 +72,19 @@ def _check(options: argparse.Namespace, target: Target) -> None:
 
 
 def _shown(options: argparse.Namespace) -> list[Shown]:
-    documents = [read_schedule(read_text(path), path) for path in options.schedules]
-    titles = options.title or [
-        f"{document.schedule.problem.name or 'schedule'}: {document.provenance.method}"
-        for document in documents
-    ]
-    shown = [
-        Shown(title=title, schedule=document.schedule, certificate=document.certificate)
-        for title, document in zip(titles, documents, strict=True)
-    ]
+    titles = options.title or [None] * len(options.schedules)
+    shown = [_read(path, title) for path, title in zip(options.schedules, titles, strict=True)]
     return list(map(_explained, shown)) if options.to == PAGE else shown
+
+
+def _read(path: str, title: str | None) -> Shown:
+    """A schedule or a measured timeline, under its own name where no other is given."""
+    document = read_schedule_or_timeline(read_text(path), path)
+    name = document.schedule.problem.name or "schedule"
+    if isinstance(document, Timeline):
+        return Shown(title=title or f"{name}: measured", schedule=document.schedule)
+    title = title or f"{name}: {document.provenance.method}"
+    return Shown(title=title, schedule=document.schedule, certificate=document.certificate)
 
 
 def _explained(shown: Shown) -> Shown:

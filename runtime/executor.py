@@ -1,0 +1,214 @@
+"""The executor: walks one rank's part of a schedule, op by op, in exactly the order given.
+
+Whatever depends on rank, stage or order is in the plan (:mod:`runtime.communication`) or in a table; there
+is no branch on the name of a schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from runtime.bulletin import Bulletin
+from runtime.clock import make_recorder
+from runtime.communication import plan_rank
+from runtime.gradients import Gradients
+from runtime.one_step import Equipment, Loss, StepRun
+from runtime.preparation import agree_on_specs, check_fit, check_same_schedule, meet
+from runtime.shapes import TensorSpec
+from runtime.stage import Division, Stage
+from runtime.transport import Transport
+from runtime.watch import Watch
+from runtime.world import World
+from synth.errors import InputError
+from synth.measured import MeasuredOp
+from synth.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a schedule is executed.
+
+    Parameters
+    ----------
+    timeout_s
+        For how long a rank waits for a message or a note.
+    patience_s
+        For how long a process may give no sign of life.
+    seed
+        Of the random numbers in the modules' forwards (:mod:`runtime.randomness`).
+    autocast
+        The dtype of mixed precision; parameters and their gradients keep theirs.
+    division
+        How B and W divide a backward, for all stages; by default what each stage's layers allow.
+    """
+
+    timeout_s: float = 60.0
+    patience_s: float = 10.0
+    seed: int = 0
+    autocast: torch.dtype | None = None
+    division: Division | None = None
+
+
+class PipelineRunner:
+    """One rank of a pipeline that executes a schedule.
+
+    Parameters
+    ----------
+    schedule
+        What to execute, the same on all ranks.
+    modules
+        The modules of this rank's stages, by stage, on the world's device.
+    world
+        This process among all (:func:`runtime.world.join`).
+    microbatch
+        The shape and dtype of one microbatch of the batch.
+    loss
+        Called where the last stage is.
+    options
+        How.
+
+    Raises
+    ------
+    InputError
+        When schedule, modules, shapes and ranks do not fit one another.
+    PeerError
+        When another rank finds so.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        modules: Mapping[int, nn.Module],
+        *,
+        world: World,
+        microbatch: TensorSpec,
+        loss: Loss,
+        options: Options | None = None,
+    ) -> None:
+        self.world, self.schedule, self.modules = world, schedule, dict(modules)
+        self.options = options or Options()
+        self.completed_steps = 0
+        self._problem = schedule.problem
+        self._doing = "starting"
+        num_processes = world.num_ranks * world.num_replicas
+        self._watch = Watch(world.store, world.number, num_processes, self.options.patience_s)
+        generation = world.store.add(f"runners/{world.number}", 1)
+        notes = dist.PrefixStore(f"runner/{generation}", world.store)
+        self.bulletin = Bulletin(notes, self._watch, self.options.timeout_s)
+        with self._spreading():
+            check_fit(schedule, modules, world)
+            check_same_schedule(schedule, world, self.bulletin)
+            self._plan = plan_rank(self._problem, schedule.orders, world.rank)
+            self._stages = {s: Stage(s, module, self.options.division) for s, module in modules.items()}
+            specs = agree_on_specs(
+                modules, self._problem.num_stages, microbatch, world, self.bulletin, self.options.autocast
+            )
+            meet(world, self.bulletin, num_processes)
+        self._transport = Transport(world, self._watch, specs, self.options.timeout_s)
+        self._equipment = Equipment(
+            problem=self._problem,
+            world=world,
+            stages=self._stages,
+            gradients={s: Gradients(module, world.replicas) for s, module in modules.items()},
+            specs=specs,
+            transport=self._transport,
+            loss=loss,
+            seed=self.options.seed,
+            autocast=self.options.autocast,
+        )
+        self._recorder = make_recorder(world.device)
+        self._microbatch = microbatch
+
+    @property
+    def holds_first_stage(self) -> bool:
+        """Whether this rank takes the batch."""
+        return 0 in self._stages
+
+    @property
+    def holds_last_stage(self) -> bool:
+        """Whether this rank takes the target and knows the loss."""
+        return self._problem.num_stages - 1 in self._stages
+
+    @property
+    def watch(self) -> Watch:
+        """Where failures of other ranks become known."""
+        return self._watch
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of this rank's stages, for an optimizer."""
+        for stage in sorted(self.modules):
+            yield from self.modules[stage].parameters()
+
+    def step(self, batch: Tensor | None = None, target: Tensor | None = None) -> Tensor | None:
+        """Run forward and backward of one batch; afterwards every parameter's ``.grad`` is this batch's.
+
+        Parameters
+        ----------
+        batch, target
+            This replica's; rows are the microbatches' one after another. The batch is needed where the first
+            stage is, the target where the last one is, and both are ignored elsewhere.
+
+        Returns
+        -------
+        The mean loss over microbatches and replicas where the last stage is, else None.
+
+        Raises
+        ------
+        InputError
+            When batch or target are missing or of another shape.
+        LossError
+            When the loss of a microbatch is not finite.
+        PipelineError
+            When a message does not come in time, or another rank failed.
+        """
+        self._doing = f"step {self.completed_steps}"
+        with self._spreading():
+            self._watch.check()
+            self._recorder = make_recorder(self.world.device)
+            inputs = self._split("batch", batch) if self.holds_first_stage else ()
+            self._check_inputs(inputs)
+            targets = self._split("target", target) if self.holds_last_stage else ()
+            run = StepRun(self._equipment, self._recorder, self.completed_steps, inputs, targets)
+            for step in self._plan:
+                self._doing = f"{step.op} of step {self.completed_steps}"
+                run.run(step)
+            self._doing = f"the end of step {self.completed_steps}"
+            loss = run.finish()
+        self.completed_steps += 1
+        return loss
+
+    def times(self) -> list[MeasuredOp]:
+        """When the ops of the last step ran, by this process's clock; once."""
+        return self._recorder.times()
+
+    def close(self) -> None:
+        """Leave; the other ranks go on to wait for what this one owes them, so leave together."""
+        self._transport.close()
+        self._watch.close()
+
+    def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
+        """The microbatches of a batch or target, on the device."""
+        count = self._problem.num_microbatches
+        if whole is None:
+            raise InputError(f"rank {self.world.rank} is given no {name}, which its stage needs: give it")
+        if whole.ndim == 0 or whole.shape[0] == 0 or whole.shape[0] % count:
+            rows = whole.shape[0] if whole.ndim else 0
+            raise InputError(f"the {name} has {rows} rows: give a multiple of the {count} microbatches")
+        return tuple(whole.to(self.world.device).split(whole.shape[0] // count))
+
+    def _check_inputs(self, inputs: tuple[Tensor, ...]) -> None:
+        given = TensorSpec.of(inputs[0]) if inputs else self._microbatch
+        if given != self._microbatch:
+            raise InputError(f"a microbatch of the batch is {given}: give {self._microbatch}")
+
+    @contextmanager
+    def _spreading(self) -> Iterator[None]:
+        """Tell the other ranks of any error inside."""
+        with self._watch.spreading(lambda: self._doing):
+            yield

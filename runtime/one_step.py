@@ -1,0 +1,200 @@
+"""One step of one rank: what each op takes, what becomes of what it makes, and the loss at the end."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from runtime.clock import Recorder
+from runtime.communication import Step
+from runtime.errors import LossError
+from runtime.gradients import Gradients
+from runtime.randomness import seeded
+from runtime.shapes import TensorSpec
+from runtime.stage import Stage
+from runtime.transport import Transport
+from runtime.world import World
+from synth.errors import InputError
+from synth.ops import Op, OpKind
+from synth.problem import Problem
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From the last stage's output and the target of one microbatch to their mean loss, a scalar."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Equipment:
+    """What a rank has from step to step.
+
+    Parameters
+    ----------
+    problem, world
+        The placement, and which rank this is.
+    stages, gradients, specs
+        By stage: this rank's stages, their gradients, and what they and the ones behind them take.
+    transport
+        Carries messages.
+    loss
+        Called on the last stage.
+    seed, autocast
+        As in the executor's options.
+    """
+
+    problem: Problem
+    world: World
+    stages: Mapping[int, Stage]
+    gradients: Mapping[int, Gradients]
+    specs: Mapping[int, TensorSpec]
+    transport: Transport
+    loss: Loss
+    seed: int
+    autocast: torch.dtype | None
+
+
+class StepRun:
+    """A step under way.
+
+    Parameters
+    ----------
+    equipment
+        What it runs with.
+    recorder
+        Notes when ops run.
+    number
+        Of the step, for its random numbers.
+    inputs, targets
+        One tensor per microbatch where the first and the last stage are, empty elsewhere.
+    """
+
+    def __init__(
+        self,
+        equipment: Equipment,
+        recorder: Recorder,
+        number: int,
+        inputs: tuple[Tensor, ...],
+        targets: tuple[Tensor, ...],
+    ) -> None:
+        self._have, self._recorder, self._number = equipment, recorder, number
+        self._inputs, self._targets = inputs, targets
+        self._losses: dict[int, Tensor] = {}
+        self._handed: dict[tuple[bool, int, int], Tensor] = {}  # within the rank: is F, stage, microbatch
+        self._borrowed: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        self._reducing: list[dist.Work] = []
+        # What the loss of one microbatch counts in the mean over all: the gradient that backward starts from.
+        self._loss_weight = 1 / (equipment.problem.num_microbatches * equipment.world.num_replicas)
+        stages = equipment.stages
+        self._ops: dict[OpKind, Callable[[Op, Any], Tensor | None]] = {
+            OpKind.F: self._forward,
+            OpKind.B: lambda op, grad: stages[op.stage].backward_input(op.microbatch, grad),
+            OpKind.W: lambda op, _: stages[op.stage].backward_weights(op.microbatch),
+            OpKind.BW: lambda op, grad: stages[op.stage].backward(op.microbatch, grad),
+        }
+        for gradients in equipment.gradients.values():
+            gradients.clear()
+
+    def run(self, step: Step) -> None:
+        """One op: receive, compute, hand on."""
+        for message in step.posts:
+            self._have.transport.post(message)
+        given = self._take(step)
+        self._recorder.begin(step.op)
+        made = self._ops[step.op.kind](step.op, given)
+        self._recorder.end()
+        if made is not None:
+            self._hand_on(step, made)
+        if step.op.kind in (OpKind.W, OpKind.BW):
+            for buffer in self._borrowed.pop((step.op.stage, step.op.microbatch), ()):
+                self._have.transport.buffers.give_back(buffer)
+        if step.ends_stage:
+            self._reducing += self._have.gradients[step.op.stage].reduce()
+
+    def _take(self, step: Step) -> Any:
+        """What an op works on: a message, what this rank made, the batch, or a loss's weight; W: nothing."""
+        kind, stage, microbatch = step.op
+        if kind is OpKind.W:
+            return None
+        if step.awaits is not None:
+            buffer = self._have.transport.receive(step.awaits)
+            self._borrowed[stage, microbatch].append(buffer)
+            return buffer
+        if kind is OpKind.F and stage == 0:
+            return self._inputs[microbatch]
+        if kind is not OpKind.F and stage + 1 == self._have.problem.num_stages:
+            return torch.full_like(self._losses[microbatch], self._loss_weight)
+        return self._handed.pop((kind is OpKind.F, stage, microbatch))
+
+    def _forward(self, op: Op, x: Tensor) -> Tensor:
+        stage, microbatch, world = self._have.stages[op.stage], op.microbatch, self._have.world
+        is_last = op.stage + 1 == self._have.problem.num_stages
+        target = self._targets[microbatch] if is_last else None
+        # Replicas share one numbering of microbatches.
+        number = world.replica * self._have.problem.num_microbatches + microbatch
+        autocast = self._have.autocast
+        with (
+            seeded(self._have.seed, self._number, op.stage, number, world.device),
+            torch.autocast(world.device.type, autocast, enabled=autocast is not None),
+        ):
+            made = stage.forward(
+                microbatch, x, None if target is None else lambda y: self._have.loss(y, target)
+            )
+        if is_last:
+            self._note_loss(op, made)
+        elif TensorSpec.of(made) != self._have.specs[op.stage + 1]:
+            raise InputError(
+                f"{op} gives {TensorSpec.of(made)}: give {self._have.specs[op.stage + 1]}, as at the start"
+            )
+        return made
+
+    def _note_loss(self, op: Op, loss: Tensor) -> None:
+        if loss.ndim:
+            raise InputError(f"the loss has shape {tuple(loss.shape)}: give its mean, a scalar")
+        # Where it costs no waiting for the device, before anything goes back: no rank then ends the step.
+        if loss.device.type == "cpu":
+            _check_finite(loss, op.microbatch)
+        self._losses[op.microbatch] = loss
+
+    def _hand_on(self, step: Step, made: Tensor) -> None:
+        """Send what an op made, or keep it for the stage beside it on this rank."""
+        kind, stage, microbatch = step.op
+        # A module may hand its input through; that buffer is given back before others are done with it.
+        borrowed = self._borrowed.get((stage, microbatch), ())
+        if any(made.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() for b in borrowed):
+            made = made.clone()
+        if step.sends is not None:
+            self._have.transport.send(step.sends, made.contiguous())
+        elif kind is not OpKind.F or stage + 1 < self._have.problem.num_stages:
+            beside = stage + 1 if kind is OpKind.F else stage - 1
+            self._handed[kind is OpKind.F, beside, microbatch] = made
+
+    def finish(self) -> Tensor | None:
+        """Wait for what still runs beside; the loss where the last stage is."""
+        self._have.transport.finish()
+        for work in self._reducing:
+            self._have.transport.settle(work, lambda: "the sum of gradients over the replicas")
+        if not self._losses:
+            return None
+        losses = torch.stack([loss for _, loss in sorted(self._losses.items())])
+        if not losses.isfinite().all():  # once a step the device is waited for
+            for microbatch, loss in enumerate(losses):
+                _check_finite(loss, microbatch)
+        mean = losses.mean()
+        if self._have.world.replicas is not None:
+            mean = mean / self._have.world.num_replicas
+            work = dist.all_reduce(mean, group=self._have.world.replicas, async_op=True)
+            assert work is not None
+            self._have.transport.settle(work, lambda: "the mean loss over the replicas")
+        return mean
+
+
+def _check_finite(loss: Tensor, microbatch: int) -> None:
+    if not math.isfinite(value := loss.item()):
+        raise LossError(
+            f"the loss of microbatch {microbatch} is {value}: lower the learning rate, or look at the batch"
+        )

@@ -1,0 +1,138 @@
+"""Improving starts: building blocks laid down for every microbatch, and annealing in rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import cycle, islice
+
+from synth.building_block import unroll
+from synth.graph import build_graph, divided_in_orders
+from synth.ops import RankOrders
+from synth.search.annealer import Annealer
+from synth.search.blocks import find_blocks
+from synth.search.standing import HEARTBEAT_S, SearchOver, Standing, Start
+
+BLOCKS = (
+    *((1, 1, slack) for slack in (0.0, 0.05, 0.15)),
+    (2, 1, 0.1),
+    *((1, resolution, slack) for resolution in (2, 4) for slack in (0.0, 0.05, 0.15)),
+)
+"""Building blocks to search: how many take turns, grid slots in the shortest op, and how much longer a period
+is than the busiest rank's work. Coarse ones are found sooner; two in turn fit where one does not."""
+
+BLOCK_SHARE = 0.2
+"""Share of the time limit that searching building blocks may take."""
+
+BLOCK_WORK_LIMIT = 4.0
+"""Deterministic work per building block; a unit takes one to three seconds."""
+
+LARGEST_BLOCK = 200
+"""Problems with more ops than this per microbatch have no block searched: CP-SAT finds none in time."""
+
+MOST_ANNEALED = 8
+"""The best so many starts are annealed in the first round."""
+
+FIRST_ROUND_MOVES, GROWTH = 150, 1.5
+"""Annealing moves per op in the first round, and by how much every further round has more."""
+
+ROUNDS = 16
+"""Annealing rounds before the search is over however much time is left."""
+
+OP_MOVES_PER_SLICE = 50_000_000
+"""Annealing moves between two looks at the clock, times ops: a move costs up to as much as there are ops."""
+
+ANNEALED = ", annealed"
+"""What annealing adds to the method's name."""
+
+HOTS = (0.1, 0.3, 0.03, 1.0)
+"""First temperatures of annealing in turn, as shares of the mean op's ticks: large problems need low ones."""
+
+COLD = 0.1
+"""Last temperature, as a share of the first."""
+
+
+def offer_blocks(standing: Standing) -> None:
+    """Search building blocks, from coarse to fine, and offer them laid down for every microbatch."""
+    for orders, method in _blocks(standing):
+        standing.offer(orders, method)
+
+
+def _blocks(standing: Standing) -> Iterator[tuple[RankOrders, str]]:
+    ops = sum(3 if costs.can_divide else 2 for costs in standing.problem.stages)
+    if ops > LARGEST_BLOCK or standing.problem.num_microbatches < 2:
+        return
+    ends = standing.share_ends(BLOCK_SHARE)
+    shortest = min(cost.ticks for costs in standing.problem.stages for _, cost in costs.offered)
+    for copies, resolution, slack in BLOCKS:
+        step = f"building block with {slack:.0%} slack, {resolution} slots in the shortest op"
+        step = f"{copies} in turn: {step}" if copies > 1 else step
+        standing.go_on(step)
+        params = standing.solve_params(step, ends, BLOCK_WORK_LIMIT * copies)
+        if params.time_limit_s <= 0:
+            return
+        standing.used_solver = True
+        blocks = find_blocks(standing.problem, max(1, shortest // resolution), slack, params, copies)
+        if blocks:
+            name = "building block" if copies == 1 else f"{copies} building blocks in turn"
+            yield unroll(blocks, standing.problem), name
+
+
+def anneal(standing: Standing) -> None:
+    """Rounds of annealing: each has more moves and half the starts, down to one for each worker."""
+    standing.stop.clear()
+    with ThreadPoolExecutor(standing.workers) as executor:
+        try:
+            for number in range(ROUNDS):
+                standing.go_on(f"annealing, round {number + 1} of {ROUNDS}")
+                starts = sorted(standing.starts, key=lambda start: start.value)
+                kept = max(standing.workers, min(len(starts), MOST_ANNEALED) >> number)
+                runs = list(islice(cycle(starts), kept))
+                standing.starts = starts[:kept]
+                futures = [
+                    executor.submit(_anneal_once, standing, start, number, n) for n, start in enumerate(runs)
+                ]
+                _collect(standing, futures, f"annealing, round {number + 1} of {ROUNDS}")
+        finally:
+            standing.stop.set()  # whatever ends the rounds ends the runs under way
+
+
+def _collect(standing: Standing, futures: list[Future[Start]], step: str) -> None:
+    """Wait for annealing runs in turn and offer what they found; on an interrupt, what they have."""
+    try:
+        for future in futures:
+            while not wait([future], timeout=HEARTBEAT_S).done:
+                standing.report(step, standing.incumbent.value, standing.bound.ticks)
+            standing.offer(future.result().orders, future.result().method)
+            if standing.seconds_left() <= 0 or standing.incumbent.value <= standing.bound.ticks:
+                standing.stop.set()
+    except KeyboardInterrupt:
+        standing.interrupted = True
+        standing.stop.set()
+        for future in futures:
+            standing.offer(future.result().orders, future.result().method)
+    if standing.stop.is_set():
+        raise SearchOver
+
+
+def _anneal_once(standing: Standing, start: Start, number: int, run: int) -> Start:
+    """One run of annealing, in slices, until its moves are spent or the search is over."""
+    graph = build_graph(standing.problem, divided_in_orders(standing.problem, start.orders))
+    seed = standing.seed + 1000 * number + run
+    annealer = Annealer(graph, graph.orders_to_ids(start.orders), seed)
+    hottest = float(graph.ticks.mean()) * HOTS[(number + run) % len(HOTS)]
+    moves = int(graph.num_ops * FIRST_ROUND_MOVES * GROWTH**number)
+    slices = max(1, moves * graph.num_ops // OP_MOVES_PER_SLICE)
+    for n in range(slices):
+        if (
+            standing.stop.is_set()
+            or standing.seconds_left() <= 0
+            or annealer.best_value <= standing.bound.ticks
+        ):
+            break
+        hot, cold = (hottest * COLD ** (k / slices) for k in (n, n + 1))
+        annealer.run(max(1, moves // slices), hot, cold)
+    if annealer.best_value >= start.value:
+        return start
+    method = start.method if start.method.endswith(ANNEALED) else start.method + ANNEALED
+    return Start(graph.ids_to_orders(annealer.best_ids), annealer.best_value, method)
