@@ -10,9 +10,11 @@ Schedules
 Judging
     :func:`measure`, :class:`Metrics`, :func:`verify_schedule`, :class:`Violation`, :func:`lower_bounds`,
     :class:`Bound`, :class:`Certificate`, :class:`Status`, :func:`replay`
+Networks
+    :class:`Topology`, :func:`network_over`, :class:`Network`, :func:`replay_over`, :class:`Simulation`
 Documents
     :func:`read_problem`, :func:`write_problem`, :func:`read_schedule`, :func:`write_schedule`,
-    :class:`ScheduleDocument`
+    :class:`ScheduleDocument`, :func:`read_topology`
 Errors
     :class:`SynthError`, :class:`InputError`, :class:`InfeasibleError`
 
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
     from synth.baselines import baseline_orders
     from synth.bounds import Bound, lower_bounds
     from synth.certificate import Certificate, Status
-    from synth.document import ScheduleDocument, read_problem, read_schedule, write_problem, write_schedule
+    from synth.document import (
+        ScheduleDocument,
+        read_problem,
+        read_schedule,
+        read_topology,
+        write_problem,
+        write_schedule,
+    )
     from synth.errors import InfeasibleError, InputError, SynthError
     from synth.instances import instance_names, load_instance
     from synth.ops import Op, OpKind, TimedOp
@@ -44,8 +53,9 @@ if TYPE_CHECKING:
     from synth.schedule import Metrics, Schedule, measure
     from synth.search.robust import Robustness
     from synth.search.synthesizer import Progress, Result, synthesize
-    from synth.simulate import replay
+    from synth.simulate import Network, Simulation, network_over, replay, replay_over
     from synth.timing import schedule_orders
+    from synth.topology import Topology
     from synth.verify import Violation, verify_schedule
 
 _HOMES = {
@@ -56,6 +66,7 @@ _HOMES = {
         "ScheduleDocument",
         "read_problem",
         "read_schedule",
+        "read_topology",
         "write_problem",
         "write_schedule",
     ),
@@ -75,8 +86,9 @@ _HOMES = {
     "synth.schedule": ("Metrics", "Schedule", "measure"),
     "synth.search.robust": ("Robustness",),
     "synth.search.synthesizer": ("Progress", "Result", "synthesize"),
-    "synth.simulate": ("replay",),
+    "synth.simulate": ("Network", "Simulation", "network_over", "replay", "replay_over"),
     "synth.timing": ("schedule_orders",),
+    "synth.topology": ("Topology",),
     "synth.verify": ("Violation", "verify_schedule"),
 }
 
@@ -87,6 +99,7 @@ __all__ = [
     "InputError",
     "Links",
     "Metrics",
+    "Network",
     "Objective",
     "Op",
     "OpCost",
@@ -99,20 +112,25 @@ __all__ = [
     "Robustness",
     "Schedule",
     "ScheduleDocument",
+    "Simulation",
     "StageCosts",
     "Status",
     "SynthError",
     "TimedOp",
+    "Topology",
     "Violation",
     "baseline_orders",
     "instance_names",
     "load_instance",
     "lower_bounds",
     "measure",
+    "network_over",
     "place",
     "read_problem",
     "read_schedule",
+    "read_topology",
     "replay",
+    "replay_over",
     "schedule_orders",
     "synthesize",
     "uniform_problem",

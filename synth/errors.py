@@ -4,7 +4,9 @@
 
     SynthError
     ├── InputError (also ValueError)   what was given is wrong: exit code 2
-    │   ├── InvalidProblemError        a problem that cannot mean anything
+    │   ├── InvalidValueError          a value that cannot mean anything; carries its place
+    │   │   ├── InvalidProblemError    in a problem
+    │   │   └── InvalidTopologyError   in a topology
     │   ├── InvalidOrdersError         orders that do not hold a problem's ops, or that deadlock
     │   │   └── DeadlockError          carries each rank's next op and what it waits for
     │   ├── DocumentError              a file that is not what it claims; carries the JSON path
@@ -28,13 +30,13 @@ class InputError(SynthError, ValueError):
     """What was given breaks a rule; the message says which and what would do."""
 
 
-class InvalidProblemError(InputError):
-    """A problem that cannot mean anything.
+class InvalidValueError(InputError):
+    """A value that cannot mean anything where it stands.
 
     Parameters
     ----------
     where
-        The place in the problem, as a JSON path below the document's root, e.g. ``stages[0].F.ticks``.
+        The place, as a JSON path below the document's root, e.g. ``stages[0].F.ticks``.
     given
         The value found there, as it should be shown.
     rule
@@ -44,6 +46,14 @@ class InvalidProblemError(InputError):
     def __init__(self, where: str, given: object, rule: str) -> None:
         self.where, self.given, self.rule = where, given, rule
         super().__init__(f"{where} is {given}: {rule}")
+
+
+class InvalidProblemError(InvalidValueError):
+    """A problem that cannot mean anything."""
+
+
+class InvalidTopologyError(InvalidValueError):
+    """A topology that cannot mean anything."""
 
 
 class InvalidOrdersError(InputError):

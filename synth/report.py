@@ -20,12 +20,16 @@ from synth.explain.what_if import Answer
 from synth.grid import render_grid
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
+from synth.simulate import ChannelUse
 
 GRID_SLOTS = 18
 """How many slots of a schedule are shown."""
 
 LARGEST_GRID = 8
 """Schedules of more ranks are not drawn."""
+
+MOST_CHANNELS = 12
+"""Rows of a table of channels."""
 
 NARROWEST_SENTENCE = 24
 """Columns that a sentence in a table has at least."""
@@ -117,6 +121,16 @@ def answers_table(answers: Sequence[Answer]) -> Table:
         bound = "" if answer.lower_bound is None else str(answer.lower_bound)
         table.add_row(answer.change, value, before, f"{answer.gain:.2%}", bound, answer.how)
     return with_whole_numbers(table)
+
+
+def channel_table(uses: Sequence[ChannelUse]) -> Table:
+    """How busy the channels of a network were, as many as :data:`MOST_CHANNELS`."""
+    rows = [
+        (use.channel, str(use.transfers), f"{use.busy_share:.1%}", str(use.waited_ticks))
+        for use in uses[:MOST_CHANNELS]
+    ]
+    title = f"{len(rows)} of {len(uses)} links, most contended first"
+    return plain_table(title, ("link", "transfers", "busy", "waited"), rows)
 
 
 def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -16,6 +16,7 @@ from synth.document import (
     read_problem,
     read_schedule,
     read_timeline,
+    read_topology,
     write_problem,
     write_schedule,
     write_timeline,
@@ -26,10 +27,16 @@ from synth.ops import Op, OpKind, TimedOp
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
 from synth.schedule import Metrics, Schedule
+from synth.topology import AllReduce, Duplex, Link, PairLink, SharedBy, Topology, TransferBytes
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
-READERS = {"problem": read_problem, "schedule": read_schedule, "timeline": read_timeline}
+READERS = {
+    "problem": read_problem,
+    "schedule": read_schedule,
+    "timeline": read_timeline,
+    "topology": read_topology,
+}
 WRITERS = {"problem": write_problem, "schedule": write_schedule, "timeline": write_timeline}
 
 STAGE = StageCosts(F=OpCost(ticks=2, alloc_bytes=1), BW=OpCost(ticks=4, free_bytes=1))
@@ -94,8 +101,15 @@ def test_text_and_bytes_are_refused_alike():
     st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
 )
 def test_any_value_anywhere_is_read_or_refused_in_one_sentence(value):
-    for name, reader in (("problem.json", read_problem), ("schedule.json", read_schedule)):
-        for path in (("num_ranks",), ("stages", 0), ("problem", "placement"), ("ranks", 0, 0, "op"), ("x",)):
+    paths = (("num_ranks",), ("stages", 0), ("problem", "placement"), ("ranks", 0, 0, "op"), ("x",))
+    paths += (
+        ("nodes", 0, "ranks", 1),
+        ("inside", "shared_by"),
+        ("pairs", 0),
+        ("transfer_bytes", "gradient_bytes"),
+    )
+    for name, reader in ((f"{name}.json", reader) for name, reader in READERS.items()):
+        for path in paths:
             tree = node = json.loads(golden(name))
             try:
                 for step in path[:-1]:
@@ -166,6 +180,30 @@ def test_golden_schedule_of_version_1_is_read():
         workers=2,
         wall_seconds=0.5,
     )
+
+
+def test_golden_topology_of_version_1_is_read():
+    assert read_topology(golden("topology.json")) == Topology(
+        nodes=((0, 1), (3, 2)),
+        inside=Link(latency_s=0, bytes_per_s=450e9, duplex=Duplex.HALF, shared_by=SharedBy.RANK),
+        between=Link(latency_s=5e-6, bytes_per_s=50e9, duplex=Duplex.FULL, shared_by=SharedBy.NODE),
+        pairs=(PairLink(ranks=(1, 2), link=Link(latency_s=1e-6, bytes_per_s=100e9, duplex=Duplex.HALF)),),
+        transfer_bytes=TransferBytes(activation=1024, gradient=(1, 2, 3)),
+        all_reduce=AllReduce(replicas=4, weight_gradient_bytes=(4, 3, 2, 1)),
+        name="two-nodes",
+        source="made by hand: every field of version 1 is used",
+    )
+
+
+def test_golden_topology_that_leaves_out_what_it_may_gets_the_defaults():
+    assert read_topology(golden("topology-least.json")) == Topology(nodes=((0,),))
+
+
+def test_links_of_a_topology_have_defaults():
+    tree = json.loads(golden("topology-least.json"))
+    link = {"latency_seconds": 1, "bytes_per_second": 2}
+    read = read_topology(json.dumps({**tree, "inside": link}))
+    assert read.inside == Link(latency_s=1, bytes_per_s=2, duplex=Duplex.FULL, shared_by=SharedBy.PAIR)
 
 
 def test_golden_timeline_of_version_1_is_read():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "rules", "polling", "compiled"),
     ("ops", "placement", "files"),
-    ("problem", "colours"),
+    ("problem", "colours", "topology"),
     ("graph", "schedule", "certificate", "building_block", "chunks", "instances"),
     ("measured",),
     ("timing", "timeline", "verify", "simulate", "document", "grid", "strips"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems_with_orders
 
-import synth.simulate
+import synth.simulate.jitter
 from synth.errors import DeadlockError, InputError, InvalidOrdersError
 from synth.graph import build_graph, divided_in_orders
 from synth.ops import Op, TimedOp
@@ -31,9 +31,13 @@ def test_hand_sized():
 
 
 def test_shares_no_code_with_timing():
-    tree = ast.parse(Path(synth.simulate.__file__).read_text(encoding="utf-8"))
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not imported & {"synth.timing", "synth.graph", "synth.verify"}
+    folder = Path(synth.simulate.__file__).parent
+    files = [*folder.glob("*.py"), folder.parent / "compiled" / "event_loop.py"]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert "synth.compiled.event_loop" in imported
+    assert not imported & {"synth.timing", "synth.graph", "synth.verify", "synth.compiled.longest_path"}
 
 
 @settings(max_examples=200)
@@ -194,7 +198,7 @@ def test_samples_are_what_replays_one_by_one_are(drawn, sigma, seed):
 
 def test_samples_in_blocks_are_the_same(monkeypatch):
     whole = replay_with_jitter(good_schedule(), sigma=1, samples=7, seed=5)
-    monkeypatch.setattr(synth.simulate, "LARGEST_BLOCK", 3 * len(GOOD_ORDERS[0]) * 2)
+    monkeypatch.setattr(synth.simulate.jitter, "LARGEST_BLOCK", 3 * len(GOOD_ORDERS[0]) * 2)
     assert replay_with_jitter(good_schedule(), sigma=1, samples=7, seed=5) == whole
 
 

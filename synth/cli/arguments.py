@@ -8,8 +8,10 @@ from enum import StrEnum
 from typing import TypeVar
 
 from synth.cli.loading import AUTO_CHUNKS
+from synth.errors import InputError
+from synth.memory import parse_size
 from synth.placement import PlacementKind
-from synth.problem import Objective
+from synth.problem import LARGEST_SUM, Objective
 from synth.search.synthesizer import LARGEST_SEED, MOST_WORKERS
 
 Name = TypeVar("Name", bound=StrEnum)
@@ -60,6 +62,17 @@ def seconds(text: str) -> float:
         given = 0.0
     if not 0 < given < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no time: give a finite number of seconds above 0")
+    return given
+
+
+def size(text: str) -> int:
+    """An argument type: bytes, below 2**62."""
+    try:
+        given = parse_size(text)
+    except InputError:
+        given = LARGEST_SUM
+    if given >= LARGEST_SUM:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write bytes, or a size such as 32MiB")
     return given
 
 

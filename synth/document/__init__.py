@@ -1,7 +1,7 @@
-"""The JSON documents: ``pipesynth.problem``, ``pipesynth.schedule`` (FORMATS.md) and ``pipesynth.timeline``.
+"""The JSON documents: ``pipesynth.problem``, ``.schedule`` (FORMATS.md), ``.timeline`` and ``.topology``.
 
 A document is read in three steps, each of which refuses with the JSON path, the value found there and what
-would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``) and ``domain``.
+would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``), ``domain`` or ``topology``.
 ``python -m synth.document`` regenerates the JSON Schemas from the wire types.
 """
 
@@ -23,23 +23,28 @@ from synth.document.domain import (
 )
 from synth.document.refusal import Refusal
 from synth.document.text import layout, parse_strictly
+from synth.document.topology import topology_from_wire
 from synth.document.wire import (
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
     TIMELINE_FORMAT,
+    TOPOLOGY_FORMAT,
     VERSION,
     ProblemWire,
     ScheduleWire,
     TimelineWire,
+    TopologyWire,
     generate_schemas,
 )
 from synth.measured import Timeline
 from synth.problem import Problem
+from synth.topology import Topology
 
 __all__ = [
     "PROBLEM_FORMAT",
     "SCHEDULE_FORMAT",
     "TIMELINE_FORMAT",
+    "TOPOLOGY_FORMAT",
     "VERSION",
     "ScheduleDocument",
     "generate_schemas",
@@ -47,6 +52,7 @@ __all__ = [
     "read_schedule",
     "read_schedule_or_timeline",
     "read_timeline",
+    "read_topology",
     "write_problem",
     "write_schedule",
     "write_timeline",
@@ -148,6 +154,27 @@ def write_timeline(timeline: Timeline) -> str:
 def write_schedule(document: ScheduleDocument) -> str:
     """Write a schedule document, its problem's placement resolved to ``stage_to_rank``."""
     return layout(msgspec.to_builtins(schedule_to_wire(document)))
+
+
+def read_topology(text: str | bytes, source: str = "") -> Topology:
+    """Read a topology document.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        In one sentence: the JSON path, the value found there, and what would be accepted.
+    """
+    refuse = Refusal(source)
+    tree = parse_strictly(text, refuse, TOPOLOGY_FORMAT)
+    check_header(tree, TOPOLOGY_FORMAT, "$", refuse)
+    return topology_from_wire(convert(tree, TopologyWire, refuse), refuse)
 
 
 def _parse_with_problem(text: str | bytes, expected: str, refuse: Refusal) -> Any:

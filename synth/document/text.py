@@ -38,12 +38,12 @@ class _Refused:
     rule: str
 
 
-def parse_strictly(text: str | bytes, refuse: Refusal) -> Any:
-    """Decode JSON more strictly than the standard library does."""
+def parse_strictly(text: str | bytes, refuse: Refusal, expected: str = PROBLEM_FORMAT) -> Any:
+    """Decode JSON more strictly than the standard library does; an empty text is told the expected format."""
     if isinstance(text, bytes):
         text = decode_text(text, refuse.source)
     if not text.strip():
-        refuse("$", "empty", f'give a JSON object, {{"format": "{PROBLEM_FORMAT}", …}}')
+        refuse("$", "empty", f'give a JSON object, {{"format": "{expected}", …}}')
     if text.startswith("\ufeff"):
         refuse("$", "preceded by a byte order mark", "save it as UTF-8 without one")
     hooks = _Hooks(refused=[])

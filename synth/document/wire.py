@@ -14,10 +14,12 @@ from msgspec import UNSET, Meta, UnsetType
 from synth.certificate import Status
 from synth.ops import OpKind
 from synth.problem import Links, Objective
+from synth.topology import Duplex, SharedBy
 
 PROBLEM_FORMAT: Final = "pipesynth.problem"
 SCHEDULE_FORMAT: Final = "pipesynth.schedule"
 TIMELINE_FORMAT: Final = "pipesynth.timeline"
+TOPOLOGY_FORMAT: Final = "pipesynth.topology"
 VERSION: Final = 1
 """The version written, and the newest one read."""
 
@@ -201,6 +203,71 @@ class TimelineWire(Wire, frozen=True, kw_only=True):
     ] = None
 
 
+class ChannelWire(Wire, frozen=True, kw_only=True):
+    """What a transfer takes, and whether it excludes those in the other direction."""
+
+    latency_seconds: Annotated[float, Meta(ge=0, description="a finite number of seconds ≥ 0")]
+    bytes_per_second: Annotated[float, Meta(gt=0, description="a finite number above 0")]
+    duplex: Annotated[Duplex, Meta(description='"full" or "half"')] = Duplex.FULL
+
+
+class LinkWire(ChannelWire, frozen=True, kw_only=True):
+    """What links the ranks inside a node or those of two nodes, and who shares it."""
+
+    shared_by: Annotated[SharedBy, Meta(description='"none", "pair", "rank" or "node"')] = SharedBy.PAIR
+
+
+class PairLinkWire(ChannelWire, frozen=True, kw_only=True):
+    """A wire between two ranks that nothing else uses."""
+
+    ranks: Annotated[tuple[Amount, ...], Meta(min_length=2, max_length=2, description="a list of two ranks")]
+
+
+class NodeWire(Wire, frozen=True, kw_only=True):
+    """A node."""
+
+    ranks: Annotated[tuple[Amount, ...], Meta(description="a list of ranks")]
+
+
+class TransferBytesWire(Wire, frozen=True, kw_only=True):
+    """What crosses the boundary of two stages for one microbatch."""
+
+    activation_bytes: Annotated[
+        Amount | tuple[Amount, ...],
+        Meta(description="an integer ≥ 0, or a list with one per boundary of two stages"),
+    ]
+    gradient_bytes: Annotated[
+        Amount | tuple[Amount, ...],
+        Meta(description="an integer ≥ 0, or a list with one per boundary of two stages"),
+    ]
+
+
+class AllReduceWire(Wire, frozen=True, kw_only=True):
+    """The sum of the weights' gradients over replicas, behind every stage's last weight gradient."""
+
+    replicas: Count
+    weight_gradient_bytes: Annotated[
+        Amount | tuple[Amount, ...], Meta(description="an integer ≥ 0, or a list with one per stage")
+    ]
+
+
+class TopologyWire(Wire, frozen=True, kw_only=True):
+    """A ``pipesynth.topology`` document."""
+
+    format: Literal["pipesynth.topology"]
+    version: Literal[1]
+    name: Text = ""
+    source: Text = ""
+    nodes: Annotated[
+        tuple[NodeWire, ...], Meta(min_length=1, description="a list with one entry per node, at least one")
+    ]
+    inside: LinkWire | None = None
+    between: LinkWire | None = None
+    pairs: Annotated[tuple[PairLinkWire, ...], Meta(description="a list of links of two ranks")] = ()
+    transfer_bytes: TransferBytesWire | None = None
+    all_reduce: AllReduceWire | None = None
+
+
 def generate_schemas() -> dict[str, str]:
     """The JSON Schemas of the documents: file name to text."""
     return {
@@ -214,5 +281,6 @@ def generate_schemas() -> dict[str, str]:
             ("problem", ProblemWire),
             ("schedule", ScheduleWire),
             ("timeline", TimelineWire),
+            ("topology", TopologyWire),
         )
     }

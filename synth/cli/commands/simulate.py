@@ -1,91 +1,102 @@
-"""``simulate``: replays a schedule's orders."""
+"""``simulate``: replays a schedule's orders, over a network if asked."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from synth.cli.arguments import (
-    add_json_argument,
-    add_name_argument,
-    add_schedule_argument,
-    add_seed_argument,
-    whole_number,
+from synth.cli.against import (
+    add_timeline_arguments,
+    check_timeline_options,
+    compare_json,
+    load_timeline,
+    show_comparison,
+    write_measured,
 )
+from synth.cli.arguments import add_json_argument, add_schedule_argument, add_seed_argument, whole_number
 from synth.cli.exit_codes import DONE
-from synth.cli.streams import Printer, check_output, print_json
-from synth.comparison import Times, compare_with_timeline, measured_problem
-from synth.document import read_schedule, read_timeline, write_problem
-from synth.errors import InputError
-from synth.files import STANDARD_STREAM, read_text, write_whole
-from synth.measured import Timeline
-from synth.problem import Links
-from synth.report import timeline_tables
-from synth.schedule import Schedule, measure
-from synth.simulate import replay, replay_with_jitter
+from synth.cli.networks import add_network_arguments, load_topology, network_of
+from synth.cli.streams import Printer, print_json
+from synth.document import ScheduleDocument, read_schedule
+from synth.files import STANDARD_STREAM, read_text
+from synth.report import channel_table
+from synth.schedule import Schedule
+from synth.simulate import (
+    ChannelUse,
+    Network,
+    Simulation,
+    channel_uses,
+    replay_over,
+    replay_with_jitter,
+)
+from synth.topology import Topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``simulate`` takes."""
     add_schedule_argument(parser)
-    add_name_argument(parser, "--links", list(Links), help_text="overrides the problem's links")
+    add_network_arguments(parser)
     parser.add_argument("--jitter", type=float, metavar="SIGMA", help="noise per op, as a share of its ticks")
     parser.add_argument(
         "--samples", type=whole_number(1), default=100, metavar="N", help="replays under jitter"
     )
     add_seed_argument(parser)
-    parser.add_argument(
-        "--against", metavar="TIMELINE", help="a timeline document of this schedule: compare plan and reality"
-    )
-    parser.add_argument(
-        "--measured-problem",
-        metavar="PROBLEM",
-        help="write the problem with the timeline's costs, to plan with again; - for stdout",
-    )
+    add_timeline_arguments(parser)
     add_json_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Replay a schedule's orders on its problem's costs, each rank from its planned first start."""
-    _check_options(options)
+    check_timeline_options(options)
+    topology = load_topology(options)
     document = read_schedule(read_text(options.schedule), options.schedule)
-    schedule, objective = document.schedule, document.schedule.problem.objective
-    replayed = replay(schedule, links=options.links)
-    metrics = measure(replayed)
-    answer: dict[str, Any] = {
-        "objective": objective.value,
-        "planned": document.metrics.value(objective),
-        "value": metrics.value(objective),
-        "links": replayed.problem.links.value,
-        "agrees": replayed.ranks == schedule.ranks,
-        **asdict(metrics),
-    }
+    schedule = document.schedule
+    network = network_of(options, topology, schedule.problem)
+    simulation = replay_over(network, schedule)
+    answer = _answer(options, document, topology, simulation)
     if options.jitter is not None:
-        answer["jitter"] = _under_jitter(schedule, options)
-    timeline = _read_against(options)
+        answer["jitter"] = _under_jitter(options, schedule, network)
+    timeline = load_timeline(options)
     if timeline is not None:
-        answer["against"] = _against(schedule, timeline)
-        if options.measured_problem is not None:
-            write_whole(options.measured_problem, write_problem(measured_problem(timeline)))
+        answer["against"] = compare_json(schedule, timeline)
+        write_measured(timeline, options.measured_problem)
     if options.json:
         print_json(answer)
     elif options.measured_problem != STANDARD_STREAM:
         _show(answer)
+        if topology is not None or options.no_overlap:
+            _show_network(answer, channel_uses(simulation))
         if timeline is not None:
-            _show_against(schedule, timeline, answer["against"]["predicted_from_measured_ops"])
+            show_comparison(schedule, timeline, answer["against"]["predicted_from_measured_ops"])
     return DONE
 
 
-def _read_against(options: argparse.Namespace) -> Timeline | None:
-    if options.against is None:
-        return None
-    return read_timeline(read_text(options.against), options.against)
+def _answer(
+    options: argparse.Namespace, document: ScheduleDocument, topology: Topology | None, simulation: Simulation
+) -> dict[str, Any]:
+    problem = document.schedule.problem
+    planned = document.metrics.value(problem.objective)
+    return {
+        "objective": problem.objective.value,
+        "planned": planned,
+        "value": simulation.value,
+        "slow_down": simulation.value / planned if planned else None,
+        "links": "topology" if topology else (options.links or problem.links).value,
+        "topology": topology.name if topology else None,
+        "overlap": not options.no_overlap,
+        "agrees": simulation.schedule.ranks == document.schedule.ranks,
+        **asdict(simulation.metrics),
+        "all_reduce_ticks": simulation.all_reduce_ticks,
+        "transfer_wait_ticks": simulation.waited_ticks,
+        "channels": [asdict(use) for use in channel_uses(simulation)],
+    }
 
 
-def _under_jitter(schedule: Schedule, options: argparse.Namespace) -> dict[str, Any]:
+def _under_jitter(options: argparse.Namespace, schedule: Schedule, network: Network) -> dict[str, Any]:
     noisy = replay_with_jitter(
-        schedule, sigma=options.jitter, samples=options.samples, seed=options.seed, links=options.links
+        schedule, sigma=options.jitter, samples=options.samples, seed=options.seed, network=network
     )
     return {
         "sigma": options.jitter,
@@ -114,56 +125,19 @@ def _show(answer: dict[str, Any]) -> None:
         )
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    if options.measured_problem is not None and options.against is None:
-        raise InputError(
-            "--measured-problem is given without --against: name the timeline to take costs from"
+def _show_network(answer: dict[str, Any], uses: Sequence[ChannelUse]) -> None:
+    if answer["slow_down"] is not None:
+        print(
+            f"slow-down {answer['slow_down']:.4f}x against the plan, "
+            f"transfers wait {answer['transfer_wait_ticks']} ticks in all"
         )
-    if options.json and options.measured_problem == STANDARD_STREAM:
-        raise InputError("--json and --measured-problem - both write to standard output: give a file")
-    check_output(options.measured_problem)
+    if answer["all_reduce_ticks"]:
+        print(f"the all-reduces add {answer['all_reduce_ticks']} ticks")
+    if uses:
+        print(f"most contended link: {_contended(uses[0])}")
+        Printer().table(channel_table(uses))
 
 
-def _against(schedule: Schedule, timeline: Timeline) -> dict[str, Any]:
-    """The comparison, and what the orders take when the measured costs are replayed."""
-    comparison = compare_with_timeline(schedule, timeline)
-    again = Times(_replayed_s(timeline), comparison.makespan.measured_s)
-    return {
-        "makespan": _times_json(comparison.makespan),
-        "rank_span": _times_json(comparison.rank_span),
-        "predicted_from_measured_ops": _times_json(again),
-        "ranks": [
-            {
-                "rank": row.rank,
-                "span": _times_json(row.span),
-                "busy": _times_json(row.busy),
-                "planned_peak_bytes": row.planned_peak_bytes,
-                "measured_peak_bytes": row.measured_peak_bytes,
-            }
-            for row in comparison.ranks
-        ],
-        "ops": [
-            {"op": row.kind.value, "stage": row.stage, "count": row.count, **_times_json(row.times)}
-            for row in comparison.ops
-        ],
-    }
-
-
-def _replayed_s(timeline: Timeline) -> float:
-    """The makespan of a replay of the timeline's orders on its measured costs."""
-    measured = replace(timeline.schedule, problem=measured_problem(timeline))
-    return measure(replay(measured)).makespan * timeline.problem.tick_seconds
-
-
-def _times_json(times: Times) -> dict[str, float]:
-    return {**asdict(times), "error": times.error}
-
-
-def _show_against(schedule: Schedule, timeline: Timeline, again: dict[str, float]) -> None:
-    printer = Printer()
-    for table in timeline_tables(compare_with_timeline(schedule, timeline)):
-        printer.table(table)
-    printer.line(
-        f"replayed on the measured costs, the orders take {again['planned_s']:.4g} s: "
-        f"{again['error']:+z.1%} of what was measured"
-    )
+def _contended(use: ChannelUse) -> str:
+    waited = f"transfers waited {use.waited_ticks} ticks for it" if use.waited_ticks else "nothing waited"
+    return f"{use.channel}, busy {use.busy_share:.1%}, {waited}"

@@ -1,0 +1,233 @@
+"""The simulator against a second one, written on SimPy's processes and resources: equal times on small cases.
+
+A rank is a process, a channel a resource of capacity 1 whose queue is first come, first served, and a
+transfer requests all of its channels at once. The order of a moment's events is SimPy's event priority.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import link
+from strategies import problems_with_orders
+
+from synth.ops import Op, OpKind, RankOrders
+from synth.problem import Links, Problem
+from synth.simulate import network_over, planned_network, simulate_over
+from synth.topology import AllReduce, Duplex, Link, PairLink, SharedBy, Topology, TransferBytes
+
+FIRST_OF_OURS = 2
+"""SimPy's own priorities are 0 and 1: what a moment sets off happens before its next event."""
+
+
+class Pipeline:
+    """The orders of a problem as processes.
+
+    ``transfer`` says for two ranks and whether it goes forward how many ticks a transfer takes and which
+    channels it holds, ``reduction`` says the same of a rank's all-reduces; None where there are none.
+    """
+
+    def __init__(self, problem: Problem, orders: RankOrders, *, transfer, reduction, overlaps, releases):
+        self.problem, self.orders = problem, orders
+        self.transfer, self.reduction, self.overlaps = transfer, reduction, overlaps
+        self.env = simpy.Environment()
+        self.ops = [op for order in orders for op in order]
+        self.number = {op: n for n, op in enumerate(self.ops)}
+        self.ranks = [simpy.Resource(self.env) for _ in orders]
+        self.channels: dict[object, simpy.Resource] = {}
+        self.inputs = {op: {source: self.env.event() for source in self.sources(op)} for op in self.ops}
+        self.starts: dict[Op, int] = {}
+        self.carried: dict[tuple[Op, Op | None], tuple[int, int]] = {}
+        for rank, release in enumerate(releases):
+            self.env.process(self.run_rank(rank, release))
+        self.env.run()
+
+    def sources(self, op: Op) -> list[Op]:
+        kind, stage, i = op
+        if kind is OpKind.F:
+            wanted = [Op(OpKind.F, stage - 1, i)]
+        elif kind is OpKind.W:
+            wanted = [Op(OpKind.B, stage, i)]
+        else:
+            wanted = [
+                Op(OpKind.F, stage, i),
+                Op(OpKind.B, stage + 1, i),
+                Op(OpKind.BW, stage + 1, i),
+            ]
+        return [source for source in wanted if source in self.number]
+
+    def after(self, ticks: int, priority: int) -> simpy.Event:
+        """An event so many ticks from now, before those of the same moment with a larger number."""
+        event = self.env.event()
+        event._ok, event._value = True, None
+        self.env.schedule(event, priority=FIRST_OF_OURS + priority, delay=ticks)
+        return event
+
+    def run_rank(self, rank: int, release: int):
+        yield self.after(release, rank)
+        for op in self.orders[rank]:
+            yield self.env.all_of(self.inputs[op].values())
+            turn = self.ranks[rank].request()
+            yield turn
+            self.starts[op] = self.env.now
+            cost = self.problem.stages[op.stage].cost(op.kind)
+            yield self.after(cost.ticks, len(self.ranks) + self.number[op])
+            self.hand_over(rank, op)
+            self.ranks[rank].release(turn)
+
+    def hand_over(self, rank: int, op: Op) -> None:
+        for consumer in self.ops:
+            if op in self.inputs[consumer]:
+                receiver = self.problem.stage_to_rank[consumer.stage]
+                if receiver == rank:
+                    self.inputs[consumer][op].succeed()
+                else:
+                    ticks, way = self.transfer(rank, receiver, op.kind is OpKind.F)
+                    self.set_off(op, consumer, ticks, way, [rank, receiver])
+        is_weights = op.kind in (OpKind.W, OpKind.BW)
+        of_stage = [o for o in self.orders[rank] if o.stage == op.stage and o.kind in (OpKind.W, OpKind.BW)]
+        if self.reduction is not None and is_weights and op == of_stage[-1]:
+            ticks, way = self.reduction(rank)
+            self.set_off(op, None, ticks, way, [rank])
+
+    def set_off(self, op: Op, consumer: Op | None, ticks: int, way, ranks) -> None:
+        resources = [self.channels.setdefault(name, simpy.Resource(self.env)) for name in way]
+        if not self.overlaps:
+            resources += [self.ranks[rank] for rank in ranks]
+        turns = [(resource, resource.request()) for resource in resources]
+        self.env.process(self.carry(op, consumer, ticks, turns))
+
+    def carry(self, op: Op, consumer: Op | None, ticks: int, turns):
+        yield self.env.all_of([turn for _, turn in turns])
+        begin = self.env.now
+        number = len(self.ops) if consumer is None else self.number[consumer]
+        yield self.after(ticks, len(self.ranks) + len(self.ops) + number)
+        self.carried[op, consumer] = begin, self.env.now
+        for resource, turn in turns:
+            resource.release(turn)
+        if consumer is not None:
+            self.inputs[consumer][op].succeed()
+
+
+def check_equal(pipeline: Pipeline, network, problem, orders, releases) -> None:
+    simulation = simulate_over(network, problem, orders, release_ticks=releases)
+    assert {t.op: t.start for rank in simulation.schedule.ranks for t in rank} == pipeline.starts
+    assert {(d.producer, d.consumer): (d.start, d.end) for d in simulation.deliveries} == pipeline.carried
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+@pytest.mark.parametrize("links", Links)
+@settings(max_examples=80)
+@given(drawn=problems_with_orders(), data=st.data())
+def test_problem_links(links, overlaps, drawn, data):
+    problem, orders = drawn
+    releases = data.draw(st.tuples(*[st.integers(0, 9)] * problem.num_ranks))
+
+    def transfer(sender, receiver, _):
+        way = [(sender, receiver)] if links is Links.EXCLUSIVE else []
+        return problem.transfer_ticks[sender][receiver], way
+
+    pipeline = Pipeline(
+        problem, orders, transfer=transfer, reduction=None, overlaps=overlaps, releases=releases
+    )
+    network = planned_network(problem, links=links, overlaps=overlaps)
+    check_equal(pipeline, network, problem, orders, releases)
+
+
+LATENCY_TICKS = 2
+ACTIVATION, GRADIENT, REDUCED = 3, 5, 4
+
+
+def way_over(shared: Link, kind: str, ends: tuple[object, object]) -> list[object]:
+    """The devices that a transfer takes, one for each direction where the link is full duplex."""
+    a, b = ends
+    if shared.duplex is Duplex.HALF:
+        return [(kind, a), (kind, b)]
+    return [(kind, a, "out"), (kind, b, "in")]
+
+
+def way_between(topology: Topology, home: dict[int, int], sender: int, receiver: int) -> list[object]:
+    for wire in topology.pairs:
+        if set(wire.ranks) == {sender, receiver}:
+            is_half = wire.link.duplex is Duplex.HALF
+            return [frozenset(wire.ranks) if is_half else (sender, receiver)]
+    crosses = home[sender] != home[receiver]
+    shared = topology.between if crosses else topology.inside
+    match shared.shared_by:
+        case SharedBy.NONE:
+            return []
+        case SharedBy.PAIR:
+            is_half = shared.duplex is Duplex.HALF
+            return [frozenset((sender, receiver)) if is_half else (sender, receiver)]
+        case SharedBy.RANK:
+            return way_over(shared, "NIC" if crosses else "port", (sender, receiver))
+        case SharedBy.NODE:
+            nodes = home[sender], home[receiver]
+            return way_over(shared, "node NIC", nodes) if crosses else [("bus", nodes[0])]
+
+
+def way_of_reduction(topology: Topology, home: dict[int, int], rank: int) -> list[object]:
+    match topology.between.shared_by:
+        case SharedBy.NONE:
+            return []
+        case SharedBy.PAIR:
+            return [("ring", rank)]
+        case SharedBy.RANK:
+            ends, kind = rank, "NIC"
+        case SharedBy.NODE:
+            ends, kind = home[rank], "node NIC"
+    return list(dict.fromkeys(way_over(topology.between, kind, (ends, ends))))
+
+
+links_drawn = st.builds(link, st.sampled_from(SharedBy), st.sampled_from(Duplex), st.just(LATENCY_TICKS))
+
+
+@st.composite
+def topologies(draw, num_ranks: int) -> tuple[Topology, dict[int, int]]:
+    home = {rank: draw(st.integers(0, 1)) for rank in range(num_ranks)}
+    nodes = [tuple(rank for rank in home if home[rank] == node) for node in (0, 1)]
+    pairs = ()
+    if num_ranks > 1 and draw(st.booleans()):
+        a = draw(st.integers(0, num_ranks - 2))
+        wire = replace(draw(links_drawn), shared_by=SharedBy.PAIR)
+        pairs = (PairLink(ranks=(a, a + 1), link=wire),)
+    topology = Topology(
+        nodes=tuple(nodes),
+        inside=draw(links_drawn),
+        between=draw(links_drawn),
+        pairs=pairs,
+        transfer_bytes=TransferBytes(activation=ACTIVATION, gradient=GRADIENT),
+        all_reduce=AllReduce(replicas=2, weight_gradient_bytes=REDUCED) if draw(st.booleans()) else None,
+    )
+    return topology, home
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+@settings(max_examples=200)
+@given(drawn=problems_with_orders(), data=st.data())
+def test_topologies(overlaps, drawn, data):
+    problem, orders = drawn
+    topology, home = data.draw(topologies(problem.num_ranks))
+    releases = data.draw(st.tuples(*[st.integers(0, 9)] * problem.num_ranks))
+
+    def transfer(sender, receiver, is_forward):
+        ticks = LATENCY_TICKS + (ACTIVATION if is_forward else GRADIENT)
+        return ticks, way_between(topology, home, sender, receiver)
+
+    def reduction(rank):
+        return 2 * (LATENCY_TICKS + REDUCED // 2), way_of_reduction(topology, home, rank)
+
+    pipeline = Pipeline(
+        problem,
+        orders,
+        transfer=transfer,
+        reduction=reduction if topology.all_reduce else None,
+        overlaps=overlaps,
+        releases=releases,
+    )
+    network = network_over(topology, problem, overlaps=overlaps)
+    check_equal(pipeline, network, problem, orders, releases)
