@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from math import inf
@@ -73,7 +74,7 @@ class LinearProgram:
         time_limit_s
             For the solver; what it has by then is used.
         on_wait
-            Called about ten times a second; what it raises leaves the solver behind.
+            Called about ten times a second; what it raises stops the solver.
         """
         rows, columns, values = self._merged()
         constants, uppers = np.concatenate(self._at_least), np.concatenate(self._uppers)
@@ -81,8 +82,11 @@ class LinearProgram:
         np.maximum.at(largest, rows, np.where(columns > 0, np.abs(values), 1).astype(np.float64))
         scaled = values / largest[rows]
         scaled[columns == 0] *= self._unit
+        stoppable = _Stoppable()
         prices = call_and_watch(
-            lambda: _prices(rows, columns, scaled, constants / largest, uppers, time_limit_s), on_wait
+            lambda: _prices(rows, columns, scaled, constants / largest, uppers, time_limit_s, stoppable),
+            on_wait,
+            stoppable.stop,
         )
         exact = np.array(
             [int(price) for price in np.maximum(prices, 0) * (self._unit / largest) * 2.0**PRICE_BITS],
@@ -120,6 +124,32 @@ class LinearProgram:
         return max(0, -(-(int(prices @ constants.astype(object)) + lost) // one))
 
 
+class _Stoppable:
+    """Runs solvers one after the other until it is told from another thread to stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._solver: highspy.Highs | None = None
+        self._is_stopped = False
+
+    def run(self, solver: highspy.Highs) -> bool:
+        """Run a solver; False where it was not to run any more."""
+        solver.HandleUserInterrupt = True
+        with self._lock:
+            if self._is_stopped:
+                return False
+            self._solver = solver
+        solver.run()
+        return not self._is_stopped
+
+    def stop(self) -> None:
+        """End the solver that runs, and run none from now on."""
+        with self._lock:
+            self._is_stopped = True
+            if self._solver is not None:
+                self._solver.cancelSolve()
+
+
 def _prices(
     rows: Ints,
     columns: Ints,
@@ -127,6 +157,7 @@ def _prices(
     at_least: NDArray[np.float64],
     uppers: Ints,
     time_limit_s: float,
+    stoppable: _Stoppable,
 ) -> NDArray[np.float64]:
     """The rows' dual values at a solver's answer: zeros where none has one in time."""
     programme = highspy.HighsLp()
@@ -148,7 +179,8 @@ def _prices(
         for name, value in {"output_flag": False, **options}.items():
             solver.setOptionValue(name, value)
         solver.passModel(programme)
-        solver.run()
+        if not stoppable.run(solver):
+            break
         prices = np.array(solver.getSolution().row_dual, dtype=np.float64)
         solved = solver.getModelStatus() not in UNSOLVED
         if solved and len(prices) == len(at_least) and np.isfinite(prices).all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from rich import box
 from rich.console import Console
@@ -113,14 +114,20 @@ def answers_table(answers: Sequence[Answer]) -> Table:
     """What changes would do to the value; a bound where a search proved one."""
     table = empty_table("What would shorten it")
     table.add_column("change", min_width=NARROWEST_SENTENCE)
-    for heading in ("ticks", "now", "gain", "bound"):
+    for heading in ("ticks", "instead of", "gain", "bound"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("how", no_wrap=True)
     for answer in answers:
-        value, before = (f"{float(ticks):.10g}" for ticks in (answer.value, answer.before))
+        value, before = map(_part_ticks, (answer.value, answer.before))
         bound = "" if answer.lower_bound is None else str(answer.lower_bound)
         table.add_row(answer.change, value, before, f"{answer.gain:.2%}", bound, answer.how)
     return with_whole_numbers(table)
+
+
+def _part_ticks(ticks: Fraction) -> str:
+    """Whole ticks as they are, others to a tenth."""
+    whole, tenths = divmod(round(10 * ticks), 10)
+    return str(whole) if ticks.denominator == 1 else f"{whole}.{tenths}"
 
 
 def channel_table(uses: Sequence[ChannelUse]) -> Table:

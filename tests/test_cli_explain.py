@@ -1,10 +1,12 @@
 """``pipesynth explain`` as typed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commands import FAST, check_refused
 
+from synth.cli.commands import explain
 from synth.document import read_timeline
 from synth.schedule import measure
 
@@ -19,6 +21,7 @@ def test_the_path_the_waits_and_the_answers(run, schedule_file):
         assert heading in answer.out
     assert "searched anew" in answer.out
     assert "searching 1 s at most: every link twice as fast" in answer.err
+    assert "nothing, searched anew" in answer.out
 
 
 def test_without_a_search(run, schedule_file):
@@ -60,3 +63,25 @@ def test_a_measured_timeline_is_explained_by_its_own_times(run):
     measured = read_timeline(timeline.read_text()).schedule
     assert found["value"] == measure(measured).value(measured.problem.objective)
     assert found["critical_path"][-1]["end"] == max(rank[-1].end for rank in measured.ranks)
+
+
+def test_limits_that_no_schedule_keeps_leave_the_path_and_the_waits(run, problem_file):
+    over = problem_file.parent / "over.json"
+    assert run("baseline", "gpipe", problem_file, "--memory-limit", "1", "-o", over).code == 1
+    answer = run("explain", over, *FAST)
+    assert answer.code == 0
+    assert "Critical path" in answer.out
+    assert "no question is searched" in answer.err
+
+
+def test_an_interrupt_says_what_is_left_out(run, schedule_file, monkeypatch):
+    whole = explain.synthesize
+
+    def interrupted(*arguments, **options):
+        return replace(whole(*arguments, **options), interrupted=True)
+
+    monkeypatch.setattr(explain, "synthesize", interrupted)
+    answer = run("explain", schedule_file, *FAST)
+    assert answer.code == 0
+    assert "interrupted: 1 of 1 questions are left out" in answer.err
+    assert "nothing, searched anew" not in answer.out

@@ -9,6 +9,7 @@ from hypothesis import given
 from strategies import problems_with_orders
 
 from synth.baselines import baseline_orders
+from synth.errors import InvalidOrdersError
 from synth.explain.critical_path import Cause, critical_path, in_words, stretches
 from synth.graph import build_graph, divided_in_orders
 from synth.instances import load_instance
@@ -93,6 +94,7 @@ def test_long_paths_are_told_from_both_ends():
     path = critical_path(schedule_orders(problem, baseline_orders("1f1b", problem)))
     told = in_words(path, most_lines=4)
     assert len(told) == 6
+    assert len(in_words(path, most_lines=len(stretches(path)) - 1)) == len(stretches(path)) + 1
     assert told[3] == f"… {len(stretches(path)) - 4} stretches more …"
 
 
@@ -110,3 +112,9 @@ def test_every_published_schedule_has_a_path_without_slack(name):
     problem = load_instance("zb-1.5b-m24")
     path = critical_path(schedule_orders(problem, baseline_orders(name, problem)))
     assert path.ticks(Cause.SLACK) == 0
+
+
+def test_a_rank_without_ops_is_no_schedule():
+    schedule = schedule_of(two_by_two(UNDIVIDED, num_microbatches=1), "0F0@0 0BW0@13", "")
+    with pytest.raises(InvalidOrdersError, match="no rank runs 1F0"):
+        critical_path(schedule)

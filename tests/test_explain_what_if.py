@@ -8,15 +8,18 @@ from builders import DIVIDED, UNDIVIDED, two_by_two
 
 from synth.baselines import baseline_orders
 from synth.explain.what_if import (
+    Answer,
     Question,
     balanced_stages,
     retimed_answers,
     search_questions,
+    searched_anew,
     searched_answer,
 )
 from synth.instances import load_instance
+from synth.ops import TimedOp
 from synth.problem import Links, Objective, OpCost, StageCosts, uniform_problem, uniform_transfers
-from synth.schedule import measure
+from synth.schedule import Schedule, measure
 from synth.search.synthesizer import synthesize
 from synth.timing import schedule_orders
 
@@ -103,10 +106,11 @@ def test_more_memory_answers_with_a_proof():
         F=OpCost(ticks=1, alloc_bytes=2), B=OpCost(ticks=1, free_bytes=1), W=OpCost(ticks=1, free_bytes=1)
     )
     problem = uniform_problem(2, 4, unit, memory_limit_bytes=4, objective=Objective.RANK_SPAN)
-    before = synthesize(problem, time_limit=10).value
-    assert before == 13
+    schedule = schedule_orders(problem, baseline_orders("1f1b", problem))
+    unchanged = searched_anew(schedule, synthesize(problem, time_limit=10))
+    assert (unchanged.before, unchanged.value) == (schedule.value, 13)
     one_more = search_questions(problem)[0]
-    answer = searched_answer(one_more, synthesize(one_more.problem, time_limit=10), before)
+    answer = searched_answer(one_more, synthesize(one_more.problem, time_limit=10), unchanged)
     assert (answer.value, answer.lower_bound, answer.how) == (12, 12, "searched anew")
     assert answer.gain == pytest.approx(1 / 13)
 
@@ -114,6 +118,37 @@ def test_more_memory_answers_with_a_proof():
 def test_what_stays_possible_is_never_lost():
     problem = two_by_two(num_microbatches=1)
     result = synthesize(problem, time_limit=5)
+    unchanged = Answer(
+        change="", value=Fraction(result.value - 1), before=Fraction(result.value), lower_bound=0
+    )
     eased, other = (Question("any", problem, only_eases) for only_eases in (True, False))
-    assert searched_answer(eased, result, result.value - 1).value == Fraction(result.value - 1)
-    assert searched_answer(other, result, result.value - 1).value == Fraction(result.value)
+    assert searched_answer(eased, result, unchanged).value == result.value - 1
+    assert searched_answer(other, result, unchanged).value == result.value
+
+
+def test_a_schedule_that_holds_too_much_is_no_value_to_keep():
+    """Nor is a measured one that beat its planned costs: no answer is below its own bound."""
+    problem = uniform_problem(2, 4, TENS, objective=Objective.RANK_SPAN)
+    schedule = schedule_orders(problem, baseline_orders("zb-h2", problem))
+    limited = replace(schedule, problem=problem.with_memory_limit(4))
+    fast = tuple(
+        tuple(TimedOp(op, start // 2, end // 2) for op, start, end in rank) for rank in schedule.ranks
+    )
+    for given in (limited, Schedule(problem, fast)):
+        result = synthesize(given.problem, time_limit=10)
+        unchanged = searched_anew(given, result)
+        assert unchanged.value >= unchanged.lower_bound
+        for question in search_questions(given.problem):
+            answer = searched_answer(question, synthesize(question.problem, time_limit=10), unchanged)
+            assert answer.value >= answer.lower_bound
+
+
+def test_times_later_than_need_be_are_told_first():
+    problem = uniform_problem(2, 4, TENS)
+    schedule = schedule_orders(problem, baseline_orders("1f1b", problem))
+    first, second = schedule.ranks
+    held = tuple(TimedOp(op, 3 * start, 3 * start + end - start) for op, start, end in first)
+    stretched = Schedule(problem, (held, second))
+    answer = retimed_answers(stretched)[0]
+    assert answer.change == "nothing but every op as early as its costs allow"
+    assert (answer.value, answer.before) == (schedule.value, stretched.value)

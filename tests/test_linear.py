@@ -1,5 +1,6 @@
 """Linear programmes: the bound is exact, and holds whatever the solver did."""
 
+import highspy
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,3 +58,21 @@ def test_fractions_are_rounded_up():
     (row,) = program.add_rows([7])
     program.add_terms(row, 0, 2)
     assert program.lower_bound(10.0) == 4
+
+
+def test_a_programme_that_is_left_is_stopped(monkeypatch):
+    """A solver that ran on would be torn down with the interpreter, in the middle of its work."""
+    stopped = []
+    stop = linear._Stoppable.stop
+    monkeypatch.setattr(linear._Stoppable, "stop", lambda self: (stop(self), stopped.append(self)))
+    monkeypatch.setattr(linear, "call_and_watch", leave)
+    with pytest.raises(KeyboardInterrupt):
+        two_columns().lower_bound(10.0)
+    (stoppable,) = stopped
+    assert not stoppable.run(highspy.Highs())
+
+
+def leave(call, watch, stop):
+    """What :func:`call_and_watch` does when it is left at once."""
+    stop()
+    raise KeyboardInterrupt

@@ -87,13 +87,18 @@ def critical_path(schedule: Schedule) -> CriticalPath:
     Parameters
     ----------
     schedule
-        At least one op on every rank.
+        What to explain.
+
+    Raises
+    ------
+    InvalidOrdersError
+        When it does not hold exactly its problem's ops.
     """
-    rank, start, end = _window(schedule)
-    places = {timed.op: (r, n) for r, ran in enumerate(schedule.ranks) for n, timed in enumerate(ran)}
     arriving: dict[Op, list[Transfer]] = {}
     for transfer in transfers(schedule):
         arriving.setdefault(transfer.consumer, []).append(transfer)
+    rank, start, end = _window(schedule)
+    places = {timed.op: (r, n) for r, ran in enumerate(schedule.ranks) for n, timed in enumerate(ran)}
     steps: list[Step] = []
     position = len(schedule.ranks[rank]) - 1
     while True:
@@ -206,7 +211,7 @@ def in_words(path: CriticalPath, most_lines: int = MOST_LINES) -> list[str]:
     if path.ticks(Cause.SLACK):
         total += f" + {path.ticks(Cause.SLACK)} in ops that start later than they could"
     told = [str(stretch) for stretch in stretches(path)]
-    if len(told) > most_lines:
+    if len(told) > most_lines + 1:
         head, tail = told[: most_lines // 2], told[-(most_lines // 2) :]
         told = [*head, f"… {len(told) - len(head) - len(tail)} stretches more …", *tail]
     return [total, *told]

@@ -36,11 +36,14 @@ class Wait(StrEnum):
 WAIT_MEANS = MappingProxyType(
     {
         Wait.WARM_UP: "the next op waits for other ranks' work, and the rank has run no backward yet",
-        Wait.COOL_DOWN: "the same behind the rank's last forward, and the time after its last op",
+        Wait.COOL_DOWN: "behind the rank's last forward, the next op waits for other ranks' work; and "
+        "what is left behind its last op",
         Wait.MEMORY: "an op has its inputs, but what it allocates does not fit the rank's limit",
         Wait.TRANSFER: "the next op's last input is on its way, or queues for an exclusive link",
-        Wait.IMBALANCE: "between those two phases the next op waits for what other ranks compute",
-        Wait.ORDER: "an op has its inputs and fits the memory, but comes later in the rank's order",
+        Wait.IMBALANCE: "between its first backward and its last forward, the next op waits for other ranks' "
+        "work: they have more of it, or get to it later",
+        Wait.ORDER: "an op has its inputs and fits the memory, but comes later in the rank's order, perhaps "
+        "because it would keep what others wait for from starting in time",
     }
 )
 """Every cause in words."""

@@ -15,11 +15,12 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.graph import Ints, build_graph, divided_in_orders
+from synth.graph import KINDS, Ints, build_graph, divided_in_orders
+from synth.ops import OpKind
 from synth.problem import LARGEST_SUM, Objective, Problem, StageCosts
-from synth.schedule import Schedule
+from synth.schedule import Schedule, fits, peak_memory_bytes
 from synth.search.synthesizer import Result
-from synth.timing import earliest_starts
+from synth.timing import earliest_starts, schedule_orders
 
 MOST_NAMED = 3
 """Of all links and all stages, only those that change the value most are told."""
@@ -67,12 +68,15 @@ def retimed_answers(schedule: Schedule) -> list[Answer]:
         Its orders are used, and where spans count its ranks' first starts, but no other times.
     """
     orders = _Orders(schedule)
-    before = orders.value()
+    before, planned = orders.value(), Fraction(schedule.value)
 
     def answer(change: str, *, lag: Ints = orders.lag, ticks: Ints = orders.ticks) -> Answer:
         return Answer(change=change, value=orders.value(lag=lag, ticks=ticks), before=before)
 
     answers = []
+    if before != planned:
+        change = "nothing but every op as early as its costs allow"
+        answers.append(Answer(change=change, value=before, before=planned))
     if orders.lag.any():
         answers.append(answer("every link twice as fast", lag=orders.lag // 2))
         answers.append(answer("transfers take no time", lag=0 * orders.lag))
@@ -149,10 +153,10 @@ class _Orders:
             yield stage, self._graph.stage == stage
 
     def balanced(self) -> Ints:
-        """Durations with every stage's ops of a kind as long as their mean."""
-        kind = self._graph.kind
-        mean = [self.ticks[kind == code].mean() if (kind == code).any() else 0 for code in range(4)]
-        rounded: Ints = np.rint(np.array(mean)[kind]).astype(np.int64)
+        """Durations with every stage's ops of a kind as long as the stages' mean."""
+        mean = _mean_ticks(self._problem)
+        ticks = [mean.get(kind, Fraction(0)) * self._scale for kind in KINDS]
+        rounded: Ints = np.array([round(exact) for exact in ticks], dtype=np.int64)[self._graph.kind]
         return rounded
 
 
@@ -195,7 +199,29 @@ def search_questions(problem: Problem) -> list[Question]:
     return questions
 
 
-def searched_answer(question: Question, result: Result, before: int) -> Answer:
+def searched_anew(schedule: Schedule, result: Result) -> Answer:
+    """What a search finds with nothing changed: how far the given schedule is from what can be had.
+
+    Parameters
+    ----------
+    schedule
+        The given one. Its orders count at its problem's costs and only within its limits: it may be measured,
+        or hold too much.
+    result
+        The search's, for the schedule's problem.
+    """
+    retimed = schedule_orders(schedule.problem, schedule.orders)
+    peaks = peak_memory_bytes(schedule.problem, schedule.orders)
+    found = [result.value, retimed.value] if fits(schedule.problem, peaks) else [result.value]
+    return Answer(
+        change="nothing, searched anew",
+        value=Fraction(min(found)),
+        before=Fraction(retimed.value),
+        lower_bound=result.lower_bound,
+    )
+
+
+def searched_answer(question: Question, result: Result, unchanged: Answer) -> Answer:
     """The answer to a question, from what a search found.
 
     Parameters
@@ -204,30 +230,35 @@ def searched_answer(question: Question, result: Result, before: int) -> Answer:
         The change.
     result
         The search's, for the changed problem.
-    before
-        The best value known without the change, after a search of the same effort, ticks.
+    unchanged
+        What a search of the same effort finds without the change.
     """
-    value = min(result.value, before) if question.only_eases else result.value
+    value = Fraction(result.value)
     return Answer(
         change=question.change,
-        value=Fraction(value),
-        before=Fraction(before),
+        value=min(value, unchanged.value) if question.only_eases else value,
+        before=unchanged.value,
         lower_bound=result.lower_bound,
     )
 
 
 def balanced_stages(problem: Problem) -> tuple[StageCosts, ...]:
     """The stages with every op as long as the mean over the stages that offer its kind; bytes as they are."""
-    ticks: dict[str, list[int]] = {}
-    for costs in problem.stages:
-        for kind, cost in costs.offered:
-            ticks.setdefault(kind.value, []).append(cost.ticks)
-    mean = {kind: max(1, round(sum(found) / len(found))) for kind, found in ticks.items()}
+    mean = {kind: max(1, round(exact)) for kind, exact in _mean_ticks(problem).items()}
     return tuple(
         StageCosts(
-            **{kind.value: replace(cost, ticks=mean[kind.value]) for kind, cost in costs.offered},
+            **{kind.value: replace(cost, ticks=mean[kind]) for kind, cost in costs.offered},
             static_bytes=costs.static_bytes,
             layers=costs.layers,
         )
         for costs in problem.stages
     )
+
+
+def _mean_ticks(problem: Problem) -> dict[OpKind, Fraction]:
+    """What a kind of op takes in the mean over the stages that offer it."""
+    ticks: dict[OpKind, list[int]] = {}
+    for costs in problem.stages:
+        for kind, cost in costs.offered:
+            ticks.setdefault(kind, []).append(cost.ticks)
+    return {kind: Fraction(sum(found), len(found)) for kind, found in ticks.items()}
