@@ -12,7 +12,7 @@ RAMPS = {
     OpKind.W: ("#8d7401", "#ede361"),
     OpKind.BW: ("#4f10a4", "#a788ff"),
 }
-"""The shades of a kind's first and last chunk.
+"""The shades of a kind's last and first chunk.
 
 Found by a search for the largest least distance between kinds, as seen by normal, protan, deutan and tritan
 eyes (Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1).
@@ -29,13 +29,13 @@ class Shade(NamedTuple):
 
 
 def shade(kind: OpKind, chunk: int, num_chunks: int) -> Shade:
-    """The colour of a kind's op: dark for the first chunk, light for the last, the middle for the only one.
+    """The colour of a kind's op: light for the first chunk, dark for the last, the middle for the only one.
 
     >>> shade(OpKind.F, 0, 2)
-    Shade(fill='#166991', text='#ffffff')
+    Shade(fill='#89d4ec', text='#000000')
     """
     share = chunk / (num_chunks - 1) if num_chunks > 1 else 0.5
-    first, last = map(_channels, RAMPS[kind])
+    last, first = map(_channels, RAMPS[kind])
     mixed = [round(a + (b - a) * share) for a, b in zip(first, last, strict=True)]
     fill = "#" + "".join(f"{channel:02x}" for channel in mixed)
     return Shade(fill, max(DARK_TEXT, LIGHT_TEXT, key=lambda text: contrast(fill, text)))

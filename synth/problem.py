@@ -212,6 +212,15 @@ class Problem:
             for held in self.stages_by_rank
         )
 
+    @property
+    def chunk_by_stage(self) -> tuple[int, ...]:
+        """For every stage, which of its rank's stages it is, from 0."""
+        chunks = [0] * self.num_stages
+        for held in self.stages_by_rank:
+            for chunk, stage in enumerate(held):
+                chunks[stage] = chunk
+        return tuple(chunks)
+
     def lag_ticks(self, from_stage: int, to_stage: int) -> int:
         """The transfer time between two stages: none on one rank."""
         sender, receiver = self.stage_to_rank[from_stage], self.stage_to_rank[to_stage]

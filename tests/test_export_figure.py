@@ -294,4 +294,4 @@ def test_more_chunks_are_shades_between():
     assert style.shade(OpKind.F, 3, 4) == style.shade(OpKind.F, 1, 2)
     levels = [lightness(style.shade(OpKind.F, chunk, 4)) for chunk in range(4)]
     assert levels == sorted(levels, reverse=True)
-    assert style.chunk_of_stage(baseline().schedule.problem) == (0, 0, 0, 0, 1, 1, 1, 1)
+    assert baseline().schedule.problem.chunk_by_stage == (0, 0, 0, 0, 1, 1, 1, 1)

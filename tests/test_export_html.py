@@ -137,6 +137,8 @@ SCHEDULES = {
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_embedded_columns_are_the_schedule(schedule):
     (data,) = embedded(render_html([Shown(title="", schedule=schedule)]))
+    first = min(rank[0].start for rank in schedule.ranks)
+    schedule = shifted(schedule, factor=1, later=-first)  # the page's clock begins with the first op
     found = rows(data["ops"], "kind", "stage", "microbatch", "start", "end")
     ops = [TimedOp(Op(OpKind(data["kinds"][k]), s, i), start, end) for k, s, i, start, end in found]
     starts = data["ops"]["rank_start"]
@@ -665,3 +667,13 @@ def test_fingers_tap_and_pinch(open_page):
         points = [] if apart is None else [{"x": 600 + side * apart, "y": spot["y"]} for side in (-1, 1)]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     assert math.isclose((end - begin) / (view(page)[1] - view(page)[0]), 2, rel_tol=0.02)
+
+
+def test_a_measured_schedule_shows_the_gap_of_its_plan(open_page):
+    plan = limited()
+    certificate = Certificate(objective=Objective.MAKESPAN, value=plan.value, lower_bound=14, bound_from="")
+    measured = shifted(plan, factor=3, later=1000)
+    measured = replace(measured, problem=replace(plan.problem, name="two ranks"))
+    page = open_page(Shown(title="", schedule=measured, certificate=certificate))
+    assert f"of the planned {plan.value} ticks" in page.inner_text(".numbers")
+    assert page.evaluate("getComputedStyle(document.querySelector('.about bdi')).unicodeBidi") == "isolate"

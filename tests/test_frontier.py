@@ -46,6 +46,7 @@ from synth.frontier import (
     rows,
     sweep,
 )
+from synth.frontier import folder as folder_module
 from synth.frontier.picture import png_bytes, svg_text
 from synth.frontier.points import carry, settle
 from synth.frontier.sweeps import _Crew
@@ -479,6 +480,20 @@ def test_pictures_stand_without_schedules_or_published_points(frontier):
     assert png_bytes(replace(frontier, points=frontier.points[-1:], published=()))
 
 
+@pytest.mark.parametrize("name", ["a $ b _{ $", "$x_1$", "long " * 100])
+def test_any_name_is_only_a_title(frontier, name):
+    named = replace(frontier, problem=replace(frontier.problem, name=name))
+    assert len(png_bytes(named)) > 10_000
+
+
+def test_published_schedules_beyond_the_last_limit_are_beside_nothing(frontier):
+    points = [point for point in frontier.points if point.limit_bytes <= 5]
+    beyond = [one for one in frontier.published if one.memory_bytes > 5]
+    assert beyond
+    assert {above_curve(points, one) for one in beyond} == {None}
+    assert above_curve([], beyond[0]) is None
+
+
 def test_drawing_is_imported_only_when_drawn():
     code = "import sys, synth.cli, synth.frontier; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -519,6 +534,17 @@ def test_command_reports_a_failed_point_and_goes_on(run, unit_file, tmp_path):
     table = list(csv.DictReader(io.StringIO((tmp_path / "f" / "frontier.csv").read_text())))
     assert [row["status"] for row in table[:3]] == ["failed", "feasible", "optimal"]
     assert table[0]["note"] == "the search failed: division by zero"
+
+
+def test_a_point_that_cannot_be_written_is_in_the_table_all_the_same(run, unit_file, tmp_path, monkeypatch):
+    def fail(*_):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(folder_module, "write_whole", fail)
+    code, out, err = run(unit_file, "--from", "1x", "-o", tmp_path / "f", "--time-limit", 1)
+    assert code == 2
+    assert "the disk is full" in err
+    assert "optimal" in out
 
 
 def test_command_without_any_schedule_says_so(run, unit_file):

@@ -18,12 +18,17 @@ def caption(shown: Shown, time: TimeUnit, memory: BytesUnit) -> str:
         f"bubble {metrics.bubble_ratio:.2%}",
     ]
     if shown.certificate is not None:
-        parts.append(_bound(shown.certificate, problem, time))
+        value = metrics.value(shown.certificate.objective)
+        parts.append(_bound(shown.certificate, value, problem, time))
     parts.append(_peak(problem, metrics.peak_memory_bytes, memory))
     return ", ".join(parts)
 
 
-def _bound(certificate: Certificate, problem: Problem, time: TimeUnit) -> str:
+def _bound(certificate: Certificate, value: int, problem: Problem, time: TimeUnit) -> str:
+    """What is proved; of a measured schedule, whose value is another one, said of the plan."""
+    if certificate.value != value:
+        planned = f"planned {time.write(problem, certificate.value)}"
+        return f"{planned} with bound {time.write(problem, certificate.lower_bound)}"
     if certificate.status is Status.OPTIMAL:
         return "proved optimal"
     return f"bound {time.write(problem, certificate.lower_bound)} (gap {certificate.gap:.2%})"
@@ -35,4 +40,5 @@ def _peak(problem: Problem, peaks: tuple[int, ...], memory: BytesUnit) -> str:
     if limits is None:
         return f"peak memory {memory.number(max(peaks))} {memory.name}".rstrip()
     _, peak, limit = max((peak - limit, peak, limit) for peak, limit in zip(peaks, limits, strict=True))
-    return f"peak memory {memory.number(peak)} of {memory.number(limit)} {memory.name}".rstrip()
+    over = " (over it)" if peak > limit else ""
+    return f"peak memory {memory.number(peak)} of {memory.number(limit)} {memory.name}".rstrip() + over

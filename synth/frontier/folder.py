@@ -96,6 +96,7 @@ class Folder:
         if point.document is None:
             return
         write_whole(self.point_file(point.limit_bytes), write_schedule(point.document))
+        self._read_searched()  # another sweep may have added to it
         self._searched[str(point.limit_bytes)] = _Searched(
             time_limit_s=point.time_limit_s, seed=self._seed, taken_from_bytes=point.taken_from_bytes
         )

@@ -50,6 +50,9 @@ MARGIN = 0.03
 HEADROOM = 1.3
 """How much higher than the highest mark the picture is where schedules outside it are listed at the top."""
 
+LONGEST_TITLE = 72
+"""Letters of a title that fit the picture."""
+
 
 def png_bytes(frontier: Frontier) -> bytes:
     """The picture as PNG, the same bytes for the same frontier."""
@@ -279,13 +282,17 @@ def _around(axes: Axes, *spots: tuple[float, float]) -> Bbox:
     return Bbox.from_extents(left - 4, low - 4, right + 4, high + 4)
 
 
+def _shortened(title: str) -> str:
+    return title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "…"
+
+
 def _label_axes(axes: Axes, frontier: Frontier) -> None:
     problem, axis = frontier.problem, frontier.axis
-    axes.set_title(problem.name or "problem", loc="left", fontsize=11)
+    axes.set_title(_shortened(problem.name or "problem"), loc="left", fontsize=11, parse_math=False)
     axes.set_xlabel("memory limit per rank, in multiples of what 1F1B holds")
     axes.set_ylabel(f"bubble ({problem.objective.value})")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda multiple, _: f"{multiple:.3g}x"))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     size, unit = _unit(axis.unit_bytes)
 
     def in_unit(multiple: Any) -> Any:

@@ -78,7 +78,12 @@ def curve_value(points: Sequence[Point], memory_bytes: int) -> int | None:
 
 
 def above_curve(points: Sequence[Point], published: PublishedPoint) -> float | None:
-    """By what share a published value is above the best at its memory; below 0 where it is the better one."""
+    """By what share a published value is above the best at its memory; below 0 where it is the better one.
+
+    None where no limit was searched that says it: below the first with a schedule, and above the last.
+    """
+    if not points or published.memory_bytes > max(point.limit_bytes for point in points):
+        return None
     best = curve_value(points, published.memory_bytes)
     return None if best is None else published.value / best - 1
 

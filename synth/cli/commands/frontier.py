@@ -81,9 +81,11 @@ def run(options: argparse.Namespace) -> int:
     known = _known(folder, options, limits)
     swept = _sweep(problems, axis, limits, known, folder, options)
     frontier = Frontier(problem=problems[0], axis=axis, points=swept.points, published=published)
+    _show(frontier, options)
     if folder is not None:
         _write(folder, frontier)
-    _show(frontier, options)
+        if not options.json:
+            Printer().line(f"written: {folder.path}")
     return _conclude(swept, limits, options)
 
 
@@ -114,7 +116,7 @@ def _sweep(
 
         def note(point: Point) -> None:
             if folder is not None:
-                folder.save(point)
+                _save(folder, point)
             watcher.point(point)
 
         return sweep(
@@ -128,6 +130,14 @@ def _sweep(
             on_progress=watcher.progress,
             on_point=note,
         )
+
+
+def _save(folder: Folder, point: Point) -> None:
+    """Keep a point for a later sweep; where that fails, this one goes on."""
+    try:
+        folder.save(point)
+    except InputError as error:
+        complain(error)
 
 
 def _write(folder: Folder, frontier: Frontier) -> None:
@@ -150,8 +160,6 @@ def _show(frontier: Frontier, options: argparse.Namespace) -> None:
     for line in _notes(frontier.points, frontier.axis):
         printer.line(line)
     printer.table(_published_table(frontier))
-    if options.output is not None:
-        printer.line(f"written: {options.output}")
 
 
 def _conclude(swept: Sweep, limits: Sequence[int], options: argparse.Namespace) -> int:
@@ -230,7 +238,8 @@ def _published_table(frontier: Frontier) -> Table:
 def _beside(frontier: Frontier, published: PublishedPoint) -> str:
     above = above_curve(frontier.points, published)
     if above is None:
-        return "left of it"
+        limits = [point.limit_bytes for point in frontier.points]
+        return "right of it" if not limits or published.memory_bytes > max(limits) else "left of it"
     if above == 0:
         return "on it"
     return f"{above:.2%} above" if above > 0 else f"{-above:.2%} below"

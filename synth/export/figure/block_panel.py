@@ -78,7 +78,7 @@ def draw_block(axes: Axes, block: Block, axis: TimeAxis, period: str) -> None:
 
 def _lifespans(block: Block, axis: TimeAxis) -> Iterator[tuple[list[tuple[float, float]], bool]]:
     """A bar for every stage and microbatch, and whether it is dark: that of an even chunk."""
-    chunks = style.chunk_of_stage(block.schedule.problem)
+    chunks = block.schedule.problem.chunk_by_stage
     for rank, row in enumerate(block.ranks):
         spans: dict[tuple[int, int], tuple[int, int]] = {}
         for op, start, end in row:

@@ -60,7 +60,7 @@ def draw_ops(
     marked: Sequence[Op] = (),
 ) -> None:
     """Draw every op as a box of its colour, with its microbatch's number where it fits."""
-    chunks = style.chunk_of_stage(problem)
+    chunks = problem.chunk_by_stage
     num_chunks = max(chunks) + 1
     placed = [(rank, timed) for rank, row in enumerate(ranks) for timed in row]
     placed.sort(key=lambda item: (item[1].op.kind, chunks[item[1].op.stage]))

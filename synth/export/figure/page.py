@@ -260,7 +260,7 @@ def _legend(figure: Figure, shown: Sequence[Shown]) -> None:
 
 def _entries(shown: Sequence[Shown]) -> Iterator[tuple[Patch | Line2D | tuple[Patch, ...], str]]:
     """Every kind of op in its chunks' shades, idle time, memory and its limit."""
-    several = any(max(style.chunk_of_stage(one.schedule.problem)) for one in shown)
+    several = any(max(one.schedule.problem.chunk_by_stage) for one in shown)
     for kind in kinds_of([row for one in shown for row in one.schedule.ranks]):
         colours = [style.shade(kind, chunk, 1 + several) for chunk in range(1 + several)]
         patches = (Patch(facecolor=colour, edgecolor=style.INK, linewidth=0.35) for colour in colours)

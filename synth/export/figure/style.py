@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from synth.ops import OpKind
-from synth.problem import Problem
 
 Colour = tuple[float, float, float]
 """Red, green and blue, from 0 to 1."""
@@ -64,15 +63,6 @@ def shade(kind: OpKind, chunk: int, num_chunks: int) -> Colour:
     share = chunk / (num_chunks - 1) if num_chunks > 1 else 0.0
     red, green, blue = (a + share * (b - a) for a, b in zip(first, last, strict=True))
     return red, green, blue
-
-
-def chunk_of_stage(problem: Problem) -> tuple[int, ...]:
-    """For every stage, which of its rank's stages it is."""
-    chunks = [0] * problem.num_stages
-    for held in problem.stages_by_rank:
-        for chunk, stage in enumerate(held):
-            chunks[stage] = chunk
-    return tuple(chunks)
 
 
 def row_inches(num_ranks: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain, pairwise
 from typing import Any
 
@@ -40,6 +41,7 @@ def schedule_data(shown: Shown) -> Data:
         When the schedule lacks ops or runs two at once on a rank, a marked op is not in it, or a number is
         2**53 or more.
     """
+    shown = replace(shown, schedule=_from_zero(shown.schedule))
     schedule = shown.schedule
     arrows = transfers(schedule)  # refuses what does not hold exactly the problem's ops
     _check_one_at_a_time(shown)
@@ -58,12 +60,22 @@ def schedule_data(shown: Shown) -> Data:
     }
 
 
+def _from_zero(schedule: Schedule) -> Schedule:
+    """The same, its first op at 0: so a measured timeline lines up with its plan whatever its clock said."""
+    first = min((rank[0].start for rank in schedule.ranks if rank), default=0)
+    if first == 0:
+        return schedule
+    return replace(
+        schedule,
+        ranks=tuple(
+            tuple(TimedOp(op, start - first, end - first) for op, start, end in rank)
+            for rank in schedule.ranks
+        ),
+    )
+
+
 def _problem_data(problem: Problem) -> Data:
-    chunk_of_stage = [0] * problem.num_stages
-    for held in problem.stages_by_rank:
-        for chunk, stage in enumerate(held):
-            chunk_of_stage[stage] = chunk
-    chunks = max(chunk_of_stage) + 1
+    chunks = max(problem.chunk_by_stage) + 1
     return {
         "name": problem.name,
         "source": problem.source,
@@ -73,7 +85,7 @@ def _problem_data(problem: Problem) -> Data:
         "limits": None if problem.memory_limit_bytes is None else list(problem.memory_limit_bytes),
         "static": list(problem.static_bytes_by_rank),
         "rank_of_stage": list(problem.stage_to_rank),
-        "chunk_of_stage": chunk_of_stage,
+        "chunk_of_stage": list(problem.chunk_by_stage),
         "kinds": [kind.value for kind in KINDS],
         "shades": [[shade(kind, chunk, chunks)._asdict() for chunk in range(chunks)] for kind in KINDS],
         "costs": [

@@ -14,7 +14,7 @@ function makeSection(schedule, index) {
   const plot = element("div", { className: "plot", tabIndex: 0 }, base, overlay);
   plot.setAttribute("role", "application");
   plot.setAttribute("aria-label", `${schedule.raw.title}, ranks as rows over time; press ? for the keys`);
-  const root = element("section", {}, heading, element("p", { className: "about", textContent: aboutWords(schedule) }),
+  const root = element("section", {}, heading, makeAbout(schedule),
     makeNumbers(schedule), makeLegend(schedule), plot, ...makeNotes(schedule));
   root.setAttribute("aria-labelledby", heading.id);
   return {
@@ -24,6 +24,12 @@ function makeSection(schedule, index) {
     ...lengthsOf(schedule),
     ...extentOf(schedule),
   };
+}
+
+function makeAbout(schedule) {
+  const { name, facts, source } = aboutParts(schedule);
+  const own = (textContent) => element("bdi", { textContent });
+  return element("p", { className: "about" }, ...(name ? [own(name), ": "] : []), facts, ...(source ? [". ", own(source)] : []));
 }
 
 // The least, the greatest and the mean length of an op, and the mean turn of a microbatch on a rank.

@@ -71,13 +71,14 @@ function limitWords(limits, rank) {
   return limits ? `limit ${formatBytes(limits[rank])}` : "no limit";
 }
 
-function aboutWords(schedule) {
+// The problem's name, facts and source: names may be written from right to left, so each stands for itself.
+function aboutParts(schedule) {
   const { name, source, num_microbatches, rank_of_stage, tick_seconds } = schedule.raw;
   const facts = [
     `${schedule.numRanks} ranks`, `${rank_of_stage.length} stages`, `${num_microbatches} microbatches`,
     `${formatWhole(schedule.start.length)} ops`, `a tick is ${formatSeconds(tick_seconds)}`,
   ];
-  return `${name ? name + ": " : ""}${facts.join(", ")}${source ? ". " + source : ""}`;
+  return { name, facts: facts.join(", "), source };
 }
 
 // The numbers on top, as {name, text, small, over}.
@@ -91,12 +92,14 @@ function numbersOf(schedule) {
   return [...numbers, peakNumber(schedule)];
 }
 
-function certificateNumbers(schedule, { objective, lower_bound, gap, status }) {
+// A measured schedule has another value than the one that its certificate is about.
+function certificateNumbers(schedule, { objective, value, lower_bound, gap, status }) {
   const bound = inSeconds(schedule, lower_bound);
   const small = objective === schedule.raw.objective ? bound : `${bound}, ${OBJECTIVE_WORDS[objective]}`;
+  const planned = objective === schedule.raw.objective && value !== schedule.raw.value;
   return [
     { name: "lower bound", text: formatTicks(lower_bound), small },
-    { name: "gap", text: formatPercent(gap), small: status },
+    { name: "gap", text: formatPercent(gap), small: planned ? `of the planned ${formatTicks(value)}` : status },
   ];
 }
 
