@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from synth.baselines import BASELINES, baseline_orders
 from synth.baselines.grouped import group_sizes
 from synth.baselines.shapes import EqualTicks, equal_ticks
+from synth.baselines.undivided_v import one_f_one_b_v_block
 from synth.baselines.v_shaped import v_half_block, v_min_block, v_zb_block
 from synth.baselines.zero_bubble import (
     few_microbatches_ticks,
@@ -24,7 +25,9 @@ from synth.baselines.zero_bubble import (
     zb_1p_bubble_ticks,
     zb_limit_bytes,
 )
+from synth.building_block import block_violations
 from synth.errors import BaselineUndefinedError, InputError
+from synth.ops import OpKind
 from synth.placement import Placement, PlacementKind
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
 from synth.schedule import Metrics, measure, peak_memory_bytes
@@ -419,6 +422,68 @@ def test_v_peaks_against_1f1b():
     assert thirds == [0.5, 0.5, 0.375, 0.375]
 
 
+# [R], set c1, m = 4p: bubble (the same for both objectives) and peak against 1F1B at p = 4, 8, 16, 32.
+RELEASED_1F1B_V = {4: (0.261, 0.75), 8: (0.271, 0.75), 16: (0.301, 0.69), 32: (0.305, 0.69)}
+
+
+@pytest.mark.parametrize("num_ranks", RELEASED_1F1B_V)
+def test_1f1b_v_as_released(num_ranks):
+    stage = stage_of(*C1["ticks"], activation=1, between=0)
+    problem = problem_for("1f1b-v", num_ranks, 4 * num_ranks, stage, transfer=2 * C1["transfer"])
+    metrics = measured("1f1b-v", problem)
+    assert metrics.makespan == metrics.rank_span
+    bubble, share = RELEASED_1F1B_V[num_ranks]
+    assert abs(metrics.bubble_ratio - bubble) < 0.0006  # .30548 is printed as 30.5 %
+    assert round(max(metrics.peak_memory_bytes) / (2 * num_ranks), 2) == share
+
+
+def test_1f1b_v_block_fills_its_period_and_never_meets_itself():
+    stage = StageCosts(F=OpCost(ticks=1), BW=OpCost(ticks=2))
+    for p in range(1, 25):
+        problem = uniform_problem(p, 1, stage, chunks=2, kind=PlacementKind.V)
+        assert not block_violations(one_f_one_b_v_block(p), problem)
+        assert problem.work_ticks == one_f_one_b_v_block(p).period_ticks
+
+
+def test_hanayo_hides_more_with_every_wave():
+    """Published: the share of the bubble falls with every wave; 28 slots here, of 76 with one and 124 with two."""
+    shares = []
+    for chunks in (2, 4, 8):
+        problem = problem_for("hanayo", 8, 8, stage_of(1, 1, 1), chunks=chunks)
+        shares.append(measured("hanayo", problem).bubble_ratio)
+    one_f_one_b = measured("1f1b", problem_for("1f1b", 8, 8, UNIT)).bubble_ratio
+    assert [one_f_one_b, *shares] == sorted([one_f_one_b, *shares], reverse=True)
+    assert [round(share, 3) for share in shares] == [0.368, 0.226, 0.127]
+
+
+def test_two_bp_runs_as_the_released_code_does():
+    """2BP's training loop for four ranks: p - r forwards, B and F in turn, then B and W, then the other W."""
+    problem = uniform_problem(4, 6, UNIT)
+    for rank, order in enumerate(baseline_orders("2bp-1f1b", problem)):
+        ahead = 4 - rank
+        kinds = "F" * ahead + "BF" * (6 - ahead) + "BW" * ahead + "W" * (6 - ahead)
+        assert "".join(op.kind for op in order) == kinds
+        for kind in OpKind:
+            microbatches = [op.microbatch for op in order if op.kind is kind]
+            assert microbatches == sorted(microbatches)
+    for order in baseline_orders("2bp-gpipe", problem):
+        assert "".join(op.kind for op in order) == "F" * 6 + "B" * 6 + "W" * 6
+
+
+def test_one_chunk_makes_known_schedules_of_the_interleaved_ones():
+    problem = uniform_problem(4, 8, UNIT)
+    assert baseline_orders("interleaved-zero-bubble", problem) == baseline_orders("zb-h1", problem)
+    forwards, backwards = zip(
+        *(split_by_f(order) for order in baseline_orders("looped-bfs", problem)), strict=True
+    )
+    in_gpipe = [split_by_f(order) for order in baseline_orders("gpipe", problem)]
+    assert list(zip(forwards, (b[::-1] for b in backwards), strict=True)) == in_gpipe
+
+
+def split_by_f(order):
+    return [op for op in order if op.kind is OpKind.F], [op for op in order if op.kind is not OpKind.F]
+
+
 def test_v_zb_has_no_bubble_at_the_memory_of_1f1b():
     for p in RANKS:
         for m in (2 * p, 2 * p + 1, 3 * p + 2):
@@ -504,6 +569,32 @@ def test_closed_forms_of_the_searched_schedules():
             r'stage_to_rank is \[0, 1, 0, 1\]; it needs v placement.* give \{"kind": "v"\} with 4 stages',
         ),
         ("v-min", uniform_problem(4, 4, UNIT), r"it needs v placement"),
+        ("1f1b-v", uniform_problem(4, 4, UNIT), r"1f1b-v .* it needs v placement"),
+        (
+            "hanayo",
+            uniform_problem(2, 4, UNIT, chunks=3, kind=PlacementKind.WAVE),
+            r"stage_to_rank is \[0, 1, 1, 0, 0, 1\]; it needs wave placement, an even number of stages per "
+            r'rank.* give \{"kind": "wave"\} with a multiple of 4 stages',
+        ),
+        (
+            "dualpipe-v",
+            uniform_problem(2, 3, UNIT, chunks=2, kind=PlacementKind.V),
+            r"3 microbatches with 4 stages; it needs as many microbatches as stages: use 4 or more",
+        ),
+        (
+            "interleaved-zero-bubble",
+            uniform_problem(2, 7, UNIT, chunks=2),
+            r"7 microbatches on 2 ranks; it runs them in 3 groups of one size: use 6 microbatches, or any "
+            r"multiple of 2",
+        ),
+        ("looped-bfs", uniform_problem(2, 4, UNIT, chunks=2, kind=PlacementKind.V), r"needs loop placement"),
+        ("2bp-gpipe", uniform_problem(2, 4, replace(UNIT, B=None, W=None)), r"2bp-gpipe .* offers BW only"),
+        ("2bp-1f1b", uniform_problem(2, 4, UNIT, chunks=2), r"2bp-1f1b .* 4 stages on 2 ranks"),
+        (
+            "2bp-interleaved-1f1b",
+            uniform_problem(4, 6, UNIT, chunks=2),
+            r"2bp-interleaved-1f1b .* 6 microbatches on 4 ranks; it runs them in groups of 4",
+        ),
         (
             "v-zb",
             uniform_problem(2, 4, replace(UNIT, B=None, W=None), chunks=2, kind=PlacementKind.V),
