@@ -446,7 +446,7 @@ def test_1f1b_v_block_fills_its_period_and_never_meets_itself():
 
 
 def test_hanayo_hides_more_with_every_wave():
-    """Published: the share of the bubble falls with every wave; 28 slots here, of 76 with one and 124 with two."""
+    """Published: the bubble shrinks with every wave. Here it is 28 slots: of 76 with one, of 124 with two."""
     shares = []
     for chunks in (2, 4, 8):
         problem = problem_for("hanayo", 8, 8, stage_of(1, 1, 1), chunks=chunks)
