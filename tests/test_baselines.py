@@ -169,7 +169,7 @@ def test_closed_forms_hold_on_unit_times_and_orders_are_complete(name, num_ranks
     held=st.tuples(st.integers(0, 5), st.integers(0, 5)),
     undivided=st.booleans(),
 )
-@settings(max_examples=600)
+@settings(max_examples=400)
 def test_closed_forms_hold_for_any_equal_costs(
     name, num_ranks, size, chunks, ticks, transfer, held, undivided
 ):
@@ -189,7 +189,7 @@ def test_closed_forms_hold_for_any_equal_costs(
     name=st.sampled_from(sorted(BASELINES)),
     data=st.data(),
 )
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_orders_never_deadlock_on_unequal_costs_and_permuted_ranks(name, data):
     num_ranks = data.draw(st.integers(1, 5))
     turn = tuple(data.draw(st.permutations(range(num_ranks))))
