@@ -614,7 +614,9 @@ def test_unknown_names_list_near_ones():
     problem = uniform_problem(2, 2, UNIT)
     with pytest.raises(InputError, match=r"'1f1p' is no baseline: use 1f1b"):
         baseline_orders("1f1p", problem)
-    with pytest.raises(InputError, match=r"'fastest' is no baseline: use gpipe or 1f1b or interleaved-1f1b"):
+    with pytest.raises(
+        InputError, match=r"'fastest' is no baseline: use gpipe or looped-bfs or 2bp-gpipe or 1f1b"
+    ):
         baseline_orders("fastest", problem)
 
 

@@ -55,7 +55,10 @@ def hanayo(problem: Problem) -> RankOrders:
 
 
 def hanayo_bubble_ticks(problem: Problem) -> int | None:
-    """4(p-1)F + (m/p - 1)(2p-3)F; exact for equal stages, BW = 2F, no transfers, m a multiple of p."""
+    """4(p-1)F + (m/p - 1)(2p-3)F; exact for equal stages, BW = 2F, no transfers, m a multiple of p.
+
+    At m = p a share of (2p-2)/(3pW+2p-2); the paper's simplified (2p-2)/(3pW+p-1) has a shorter step below.
+    """
     wave_ranks(_NAME, problem)
     ticks = equal_ticks(problem, divided=False)
     groups, rest = divmod(problem.num_microbatches, problem.num_ranks)
