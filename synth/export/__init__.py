@@ -77,7 +77,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             _file_set("torch-csv", "PyTorch's own runtime: CSV, stage map and module"),
             _file_set("torchtitan", "torchtitan: CSV and module"),
             _file_set("automodel", "NeMo Automodel: CSV and YAML"),
-            Target("slot-csv", "ranks by time slots, an op to a cell", 1, ".csv", _render_slot_table),
+            Target("slot-csv", "ranks by slots, in unit times if too many", 1, ".csv", _render_slot_table),
             Target("html", "an interactive page in one file", 8, ".html", _render_page),
             Target("perfetto", "a trace for ui.perfetto.dev", 8, ".json", render_perfetto),
             Target("svg", "a figure for papers and pages", 8, ".svg", render_svg),
