@@ -80,6 +80,25 @@ def test_wrong_cell_leaves_the_output_alone(run, tmp_path):
     assert path.read_text() == "before"
 
 
+def test_slot_table_goes_out_and_comes_back(run, capsys, tmp_path):
+    schedule, table = tmp_path / "schedule.json", tmp_path / "table.csv"
+    assert run(GOOD, two_by_two(), "-o", schedule)[0] == 0
+    assert cli.main(["export", str(schedule), "--to", "slot-csv", "-o", str(table)]) == 0
+    capsys.readouterr()
+    code, printed = run(table.read_text(), two_by_two(), "--from", "slot-csv", "-o", schedule)
+    assert (code, printed.err) == (0, "")
+    document = read_schedule(schedule.read_text())
+    assert document.schedule.ranks == good_schedule().ranks
+    assert document.provenance.method == "orders from slot-csv"
+
+
+def test_wrong_slot_is_told_by_row_and_column(run, tmp_path):
+    code, printed = run("0F0,0F1,0F0\n", two_by_two(), "--from", "slot-csv")
+    assert (code, printed.out) == (2, "")
+    assert "plan.csv: the file has 1 row and the problem 2 ranks" in printed.err
+    assert printed.err.count("\n") == 1
+
+
 def test_deadlock_breaks_a_rule(run):
     code, printed = run(GOOD.replace("0F0,0F1,0I0", "0F1,0I0,0F0"), two_by_two())
     assert code == 1
@@ -109,4 +128,4 @@ def test_wrong_arguments(capsys, arguments, sentence):
 
 def test_help(capsys):
     assert cli.main(["import", "--help"]) == 0
-    assert "--from {torch-csv}" in capsys.readouterr().out
+    assert "--from {torch-csv,slot-csv}" in capsys.readouterr().out

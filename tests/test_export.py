@@ -103,7 +103,7 @@ def test_titles_are_the_name_and_method_or_as_given(run, folder):
     [
         (
             ("--to", "gif", "-o", "x"),
-            "'gif' is no export target: use one of torch-csv, torchtitan, automodel, html, perfetto",
+            "'gif' is no export target: use one of torch-csv, torchtitan, automodel, slot-csv, html",
         ),
         (("--to", "svg"), "export needs -o: name the file to write, such as schedule.svg, or -"),
         (("-o", "x"), "the following arguments are required: --to"),

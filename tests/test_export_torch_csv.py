@@ -219,7 +219,7 @@ FAULTS = {
     ),
     "cell beyond any length": (
         "0" * 200_000,
-        "row 1 is no CSV (field larger than field limit (131072)): give actions between commas",
+        "row 1 is no CSV (field larger than field limit (131072)): give cells between commas",
     ),
 }
 

@@ -1,21 +1,30 @@
 """Published schedules on any problem's costs: orders by rule, no solver.
 
 A baseline is a rule for every rank's order; times follow by longest path (:mod:`synth.timing`). Its closed
-forms are the published ones, with transfer times where these are known.
+forms are the published ones, with transfer times where these are known; where the paper has none that is
+exact, those that measured schedules obey, in the domain in which they do.
 
-======================  ================================  =============================================
-name                    module                            bubble of ``rank_span`` (equal stages, c = 0)
-======================  ================================  =============================================
-gpipe                   :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
-1f1b                    :mod:`~synth.baselines.flushed`   (p-1)(F+BW)
-interleaved-1f1b        ``interleaved``                   (p-1)(F+BW), of one of v stages per rank
-group-interleaved-1f1b  ``grouped``                       (p-1)(F+B), of one of v stages per rank
-zb-h1                   ``zero_bubble``                   (p-1)(F+B-W)
-zb-h2                   ``zero_bubble``                   (p-1)(F+B-2W)
-v-min                   ``v_shaped``                      about 4p passes of half a stage
-v-half                  ``v_shaped``                      about 3p passes of half a stage
-v-zb                    ``v_shaped``                      0 for F = B = W
-======================  ================================  =============================================
+=======================  =================================  =================================================
+name                     module                             bubble of ``rank_span`` (equal stages, c = 0)
+=======================  =================================  =================================================
+gpipe                    :mod:`~synth.baselines.flushed`    (p-1)(F+BW)
+looped-bfs               ``breadth_first``                  (p-1)(F+BW), of one of v stages per rank
+2bp-gpipe                ``two_stage``                      (p-1)(F+B)
+1f1b                     :mod:`~synth.baselines.flushed`    (p-1)(F+BW)
+2bp-1f1b                 ``two_stage``                      (p-1)(F+B-W)
+hanayo                   ``wave``                           4(p-1)F of one of v stages, m = p and BW = 2F
+1f1b-v                   ``undivided_v``                    about 5p passes of half a stage
+interleaved-1f1b         ``interleaved``                    (p-1)(F+BW), of one of v stages per rank
+2bp-interleaved-1f1b     ``two_stage``                      (p-1)(F+B-2W) of one of v stages per rank, 2W ≤ F
+group-interleaved-1f1b   ``grouped``                        (p-1)(F+B), of one of v stages per rank
+interleaved-zero-bubble  ``interleaved_zero_bubble``        (p-1)(F+B-W), of one of v stages per rank
+zb-h1                    ``zero_bubble``                    (p-1)(F+B-W)
+zb-h2                    ``zero_bubble``                    (p-1)(F+B-2W)
+dualpipe-v               ``dual_pipe``                      (p-1)(F+B-W), of half a stage
+v-min                    ``v_shaped``                       about 4p passes of half a stage
+v-half                   ``v_shaped``                       about 3p passes of half a stage
+v-zb                     ``v_shaped``                       0 for F = B = W
+=======================  =================================  =================================================
 """
 
 from __future__ import annotations
@@ -25,6 +34,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from synth.baselines.breadth_first import looped_bfs, looped_bfs_bubble_ticks, looped_bfs_peak_bytes
+from synth.baselines.dual_pipe import dualpipe_v, dualpipe_v_bubble_ticks, dualpipe_v_peak_bytes
 from synth.baselines.flushed import (
     gpipe,
     gpipe_bubble_ticks,
@@ -43,6 +54,27 @@ from synth.baselines.interleaved import (
     interleaved_1f1b_bubble_ticks,
     interleaved_1f1b_peak_bytes,
 )
+from synth.baselines.interleaved_zero_bubble import (
+    interleaved_zero_bubble,
+    interleaved_zero_bubble_bubble_ticks,
+    interleaved_zero_bubble_peak_bytes,
+)
+from synth.baselines.two_stage import (
+    two_bp_1f1b,
+    two_bp_1f1b_bubble_ticks,
+    two_bp_1f1b_peak_bytes,
+    two_bp_gpipe,
+    two_bp_gpipe_bubble_ticks,
+    two_bp_gpipe_peak_bytes,
+    two_bp_interleaved_1f1b,
+    two_bp_interleaved_1f1b_bubble_ticks,
+    two_bp_interleaved_1f1b_peak_bytes,
+)
+from synth.baselines.undivided_v import (
+    one_f_one_b_v,
+    one_f_one_b_v_bubble_ticks,
+    one_f_one_b_v_peak_bytes,
+)
 from synth.baselines.v_shaped import (
     v_half,
     v_half_bubble_ticks,
@@ -54,6 +86,7 @@ from synth.baselines.v_shaped import (
     v_zb_bubble_ticks,
     v_zb_peak_bytes,
 )
+from synth.baselines.wave import hanayo, hanayo_bubble_ticks, hanayo_peak_bytes
 from synth.baselines.zero_bubble import (
     zb_h1,
     zb_h1_bubble_ticks,
@@ -98,6 +131,7 @@ class Baseline:
 
 
 _ZERO_BUBBLE = "Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241"
+_TWO_STAGE = "Rae et al., 2BP: 2-Stage Backpropagation, arXiv 2405.18047, figure 1"
 _CONTROLLABLE = "Qi et al., Pipeline Parallelism with Controllable Memory, arXiv 2405.15362"
 
 BASELINES: Mapping[str, Baseline] = MappingProxyType(
@@ -112,11 +146,46 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 peak_bytes=gpipe_peak_bytes,
             ),
             Baseline(
+                name="looped-bfs",
+                source="Lamy-Poirier, Breadth-First Pipeline Parallelism, arXiv 2211.05953",
+                orders=looped_bfs,
+                bubble_ticks=looped_bfs_bubble_ticks,
+                peak_bytes=looped_bfs_peak_bytes,
+            ),
+            Baseline(
+                name="2bp-gpipe",
+                source=_TWO_STAGE,
+                orders=two_bp_gpipe,
+                bubble_ticks=two_bp_gpipe_bubble_ticks,
+                peak_bytes=two_bp_gpipe_peak_bytes,
+            ),
+            Baseline(
                 name="1f1b",
                 source="Narayanan et al., PipeDream-Flush, arXiv 2006.09503",
                 orders=one_f_one_b,
                 bubble_ticks=one_f_one_b_bubble_ticks,
                 peak_bytes=one_f_one_b_peak_bytes,
+            ),
+            Baseline(
+                name="2bp-1f1b",
+                source=_TWO_STAGE,
+                orders=two_bp_1f1b,
+                bubble_ticks=two_bp_1f1b_bubble_ticks,
+                peak_bytes=two_bp_1f1b_peak_bytes,
+            ),
+            Baseline(
+                name="hanayo",
+                source="Liu et al., Hanayo, arXiv 2308.15762",
+                orders=hanayo,
+                bubble_ticks=hanayo_bubble_ticks,
+                peak_bytes=hanayo_peak_bytes,
+            ),
+            Baseline(
+                name="1f1b-v",
+                source=f"{_CONTROLLABLE}, appendix I",
+                orders=one_f_one_b_v,
+                bubble_ticks=one_f_one_b_v_bubble_ticks,
+                peak_bytes=one_f_one_b_v_peak_bytes,
             ),
             Baseline(
                 name="interleaved-1f1b",
@@ -126,11 +195,25 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 peak_bytes=interleaved_1f1b_peak_bytes,
             ),
             Baseline(
+                name="2bp-interleaved-1f1b",
+                source=_TWO_STAGE,
+                orders=two_bp_interleaved_1f1b,
+                bubble_ticks=two_bp_interleaved_1f1b_bubble_ticks,
+                peak_bytes=two_bp_interleaved_1f1b_peak_bytes,
+            ),
+            Baseline(
                 name="group-interleaved-1f1b",
                 source="Wan et al., PipeOffload, arXiv 2503.01328, table 1",
                 orders=group_interleaved_1f1b,
                 bubble_ticks=group_interleaved_1f1b_bubble_ticks,
                 peak_bytes=group_interleaved_1f1b_peak_bytes,
+            ),
+            Baseline(
+                name="interleaved-zero-bubble",
+                source="PyTorch 2.13, ScheduleInterleavedZeroBubble, after arXiv 2401.10241",
+                orders=interleaved_zero_bubble,
+                bubble_ticks=interleaved_zero_bubble_bubble_ticks,
+                peak_bytes=interleaved_zero_bubble_peak_bytes,
             ),
             Baseline(
                 name="zb-h1",
@@ -145,6 +228,13 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 orders=zb_h2,
                 bubble_ticks=zb_h2_bubble_ticks,
                 peak_bytes=zb_h2_peak_bytes,
+            ),
+            Baseline(
+                name="dualpipe-v",
+                source="DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, section 3.2.1; the released DualPipeV",
+                orders=dualpipe_v,
+                bubble_ticks=dualpipe_v_bubble_ticks,
+                peak_bytes=dualpipe_v_peak_bytes,
             ),
             Baseline(
                 name="v-min",
@@ -170,7 +260,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
         )
     }
 )
-"""The baselines by name."""
+"""The baselines by name, mostly the better the later: a search tries the last one first."""
 
 
 def baseline_orders(name: str, problem: Problem) -> RankOrders:

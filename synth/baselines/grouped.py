@@ -6,7 +6,7 @@ ticks of one stage (one chunk); A bytes that the F of one stage allocates.
 
 from __future__ import annotations
 
-from synth.baselines.shapes import equal_ticks, holds_from_forward_on, loop_ranks
+from synth.baselines.shapes import equal_activation_bytes, equal_ticks, loop_ranks
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
 from synth.schedule import fits, peak_memory_bytes
@@ -71,15 +71,15 @@ def group_interleaved_1f1b_bubble_ticks(problem: Problem) -> int | None:
 def group_interleaved_1f1b_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
     """(g(v-1) + p-r)·A on rank r, at most m·v·A, plus static bytes; equal stages, F allocates A."""
     turn = loop_ranks(_NAME, problem)
-    allocated = {costs.F.alloc_bytes for costs in problem.stages}
-    if len(allocated) > 1 or not all(map(holds_from_forward_on, problem.stages)):
+    activation = equal_activation_bytes(problem)
+    if activation is None:
         return None
     sizes, _ = _largest_that_fits(problem, turn)
     passes = problem.num_stages // problem.num_ranks * problem.num_microbatches
     peaks = list(problem.static_bytes_by_rank)
     for depth, rank in enumerate(turn):
-        held = min(_forwards_ahead(problem, sizes[0], depth) + 1, passes)
-        peaks[rank] += held * problem.stages[0].F.alloc_bytes
+        held = min(forwards_ahead(problem, sizes[0], depth) + 1, passes)
+        peaks[rank] += held * activation
     return tuple(peaks)
 
 
@@ -111,10 +111,10 @@ def _largest_that_fits(problem: Problem, turn: tuple[int, ...]) -> tuple[tuple[i
 
 
 def _orders(problem: Problem, turn: tuple[int, ...], sizes: tuple[int, ...]) -> RankOrders:
-    forwards, backwards = _passes(problem, sizes)
+    forwards, backwards = passes_in_turn(problem, sizes)
     orders: list[tuple[Op, ...]] = [()] * problem.num_ranks
     for depth, rank in enumerate(turn):
-        ahead = min(_forwards_ahead(problem, sizes[0], depth), len(forwards))
+        ahead = min(forwards_ahead(problem, sizes[0], depth), len(forwards))
         forward = [Op(OpKind.F, first + depth, microbatch) for first, microbatch in forwards]
         order = forward[:ahead]
         for n, (first, microbatch) in enumerate(backwards):
@@ -126,7 +126,9 @@ def _orders(problem: Problem, turn: tuple[int, ...], sizes: tuple[int, ...]) -> 
     return tuple(orders)
 
 
-def _passes(problem: Problem, sizes: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def passes_in_turn(
+    problem: Problem, sizes: tuple[int, ...]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Every rank's forwards and backwards in turn: (first stage of the chunk, microbatch)."""
     chunks = range(0, problem.num_stages, problem.num_ranks)
     forwards: list[tuple[int, int]] = []
@@ -140,7 +142,7 @@ def _passes(problem: Problem, sizes: tuple[int, ...]) -> tuple[list[tuple[int, i
     return forwards, backwards
 
 
-def _forwards_ahead(problem: Problem, group: int, depth: int) -> int:
+def forwards_ahead(problem: Problem, group: int, depth: int) -> int:
     """Forwards before the first backward's own: the other chunks' first group, and one per hop."""
     chunks = problem.num_stages // problem.num_ranks
     return group * (chunks - 1) + problem.num_ranks - 1 - depth

@@ -7,8 +7,8 @@ chunk); A bytes that the F of one stage allocates.
 from __future__ import annotations
 
 from synth.baselines.shapes import (
+    equal_activation_bytes,
     equal_ticks,
-    holds_from_forward_on,
     loop_ranks,
     undivided_backward,
 )
@@ -47,11 +47,11 @@ def interleaved_1f1b(problem: Problem) -> RankOrders:
     BaselineUndefinedError
         When the placement is no loop, or m is no multiple of p.
     """
-    turn = _check(problem)
+    turn = check_groups(_NAME, problem)
     p, passes = problem.num_ranks, problem.num_stages // problem.num_ranks * problem.num_microbatches
     orders: list[tuple[Op, ...]] = [()] * p
     for depth, rank in enumerate(turn):
-        warmup = min(_forwards_ahead(problem, depth), passes)
+        warmup = min(forwards_ahead(problem, depth), passes)
         forwards = [Op(OpKind.F, *_nth_pass(problem, n, depth)) for n in range(passes)]
         order = forwards[:warmup]
         for n in range(passes):
@@ -68,7 +68,7 @@ def interleaved_1f1b_bubble_ticks(problem: Problem) -> int | None:
     The published figures ("Zero Bubble Pipeline Parallelism", arXiv 2401.10241, tables 5 and 8) have p·c
     less: their script charges the hop from the last rank back to the first only once per group.
     """
-    _check(problem)
+    check_groups(_NAME, problem)
     ticks = equal_ticks(problem, divided=False)
     if ticks is None or ticks.W or ticks.transfer > min(ticks.F, ticks.B):
         return None
@@ -77,31 +77,38 @@ def interleaved_1f1b_bubble_ticks(problem: Problem) -> int | None:
 
 def interleaved_1f1b_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
     """((v-1)p + 2(p-1-r) + 1)·A on rank r, at most m·v·A, plus static bytes; equal stages, F allocates A."""
-    turn = _check(problem)
-    allocated = {costs.F.alloc_bytes for costs in problem.stages}
-    if len(allocated) > 1 or not all(map(holds_from_forward_on, problem.stages)):
+    turn = check_groups(_NAME, problem)
+    activation = equal_activation_bytes(problem)
+    if activation is None:
         return None
     passes = problem.num_stages // problem.num_ranks * problem.num_microbatches
     peaks = list(problem.static_bytes_by_rank)
     for depth, rank in enumerate(turn):
-        peaks[rank] += min(_forwards_ahead(problem, depth) + 1, passes) * problem.stages[0].F.alloc_bytes
+        peaks[rank] += min(forwards_ahead(problem, depth) + 1, passes) * activation
     return tuple(peaks)
 
 
-def _check(problem: Problem) -> tuple[int, ...]:
-    turn = loop_ranks(_NAME, problem)
+def check_groups(name: str, problem: Problem) -> tuple[int, ...]:
+    """The ranks along one turn of the loop, for schedules that run microbatches in groups of p.
+
+    Raises
+    ------
+    BaselineUndefinedError
+        When the placement is no loop, or m is no multiple of p.
+    """
+    turn = loop_ranks(name, problem)
     p, m = problem.num_ranks, problem.num_microbatches
     if m % p:
         near = [n for n in (m - m % p, m - m % p + p) if n]
         raise BaselineUndefinedError(
-            _NAME,
+            name,
             f"{m} microbatches on {p} ranks; it runs them in groups of {p}: use "
             f"{' or '.join(map(str, near))} microbatches",
         )
     return turn
 
 
-def _forwards_ahead(problem: Problem, depth: int) -> int:
+def forwards_ahead(problem: Problem, depth: int) -> int:
     """Forwards before the first backward's own: the other chunks' first group, and two per hop."""
     return problem.num_stages - problem.num_ranks + 2 * (problem.num_ranks - 1 - depth)
 

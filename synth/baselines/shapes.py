@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from synth.errors import BaselineUndefinedError
@@ -83,6 +84,25 @@ def v_ranks(name: str, problem: Problem) -> tuple[int, ...]:
     return down
 
 
+def wave_ranks(name: str, problem: Problem) -> tuple[int, ...]:
+    """The ranks down the first leg of a wave of an even number of chunks, in any order of ranks.
+
+    Raises
+    ------
+    BaselineUndefinedError
+        When the stages do not go down the ranks and back up, once or several times.
+    """
+    ranks, p = problem.stage_to_rank, problem.num_ranks
+    down = ranks[:p]
+    if len(ranks) % (2 * p) or len(set(down)) < p or ranks != (down + down[::-1]) * (len(ranks) // (2 * p)):
+        raise BaselineUndefinedError(
+            name,
+            f"stage_to_rank is {_shown(ranks)}; it needs wave placement, an even number of stages per rank, "
+            f'down the ranks and back up: give {{"kind": "wave"}} with a multiple of {2 * p} stages',
+        )
+    return down
+
+
 def check_divides(name: str, problem: Problem) -> None:
     """Refuse a problem with a stage that offers no B and W."""
     for stage, costs in enumerate(problem.stages):
@@ -97,6 +117,15 @@ def undivided_backward(problem: Problem, stage: int, microbatch: int) -> tuple[O
     """BW, or B directly followed by W where the stage offers no BW."""
     kinds = (OpKind.B, OpKind.W) if problem.stages[stage].must_divide else (OpKind.BW,)
     return tuple(Op(kind, stage, microbatch) for kind in kinds)
+
+
+def with_offered_backwards(problem: Problem, order: Iterable[Op]) -> tuple[Op, ...]:
+    """An order with every BW as its stage offers it: undivided, or B directly followed by W."""
+    return tuple(
+        part
+        for op in order
+        for part in (undivided_backward(problem, op.stage, op.microbatch) if op.kind is OpKind.BW else (op,))
+    )
 
 
 def equal_ticks(problem: Problem, *, divided: bool) -> EqualTicks | None:
@@ -141,6 +170,21 @@ def holds_from_forward_on(costs: StageCosts) -> bool:
         sum(cost.free_bytes for cost in way) == costs.F.alloc_bytes and not any(c.alloc_bytes for c in way)
         for way in ways
     )
+
+
+def equal_activation_bytes(problem: Problem) -> int | None:
+    """What the F of every stage allocates, where it is the same and held as the published peaks count it."""
+    allocated = {costs.F.alloc_bytes for costs in problem.stages}
+    if len(allocated) > 1 or not all(map(holds_from_forward_on, problem.stages)):
+        return None
+    return problem.stages[0].F.alloc_bytes
+
+
+def equal_bytes_for_w(problem: Problem) -> int | None:
+    """What every stage still holds between B and W, where F allocates the same and frees go the same way."""
+    activation = equal_activation_bytes(problem)
+    freed = {costs.cost(OpKind.B).free_bytes for costs in problem.stages}
+    return None if activation is None or len(freed) > 1 else activation - freed.pop()
 
 
 def _stage_ticks(costs: StageCosts, *, divided: bool) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ from synth.export.shown import Shown
 from synth.files import STANDARD_STREAM
 from synth.graph import build_graph, divided_in_orders
 from synth.schedule import Schedule
+from synth.slot_table import to_slot_table_that_fits
 
 __all__ = ["FILE_SETS", "TARGETS", "Shown", "Target", "export", "export_files"]
 
@@ -61,6 +62,10 @@ def _file_set(name: str, what: str) -> Target:
     return Target(name, what, 1, ".csv", render, files)
 
 
+def _render_slot_table(shown: Sequence[Shown]) -> bytes:
+    return to_slot_table_that_fits(shown[0].schedule).encode("ascii")
+
+
 def _render_page(shown: Sequence[Shown]) -> bytes:
     return render_html(shown).encode("ascii")
 
@@ -72,6 +77,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             _file_set("torch-csv", "PyTorch's own runtime: CSV, stage map and module"),
             _file_set("torchtitan", "torchtitan: CSV and module"),
             _file_set("automodel", "NeMo Automodel: CSV and YAML"),
+            Target("slot-csv", "ranks by slots, in unit times if too many", 1, ".csv", _render_slot_table),
             Target("html", "an interactive page in one file", 8, ".html", _render_page),
             Target("perfetto", "a trace for ui.perfetto.dev", 8, ".json", render_perfetto),
             Target("svg", "a figure for papers and pages", 8, ".svg", render_svg),

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from synth.errors import BackendError, DeadlockError, InputError, WaitingRank
-from synth.export.torch_cells import find_faults, orders_of, read_cells
+from synth.cells import find_faults, orders_in, orders_of, placed_as_run
+from synth.errors import BackendError, DeadlockError, WaitingRank
+from synth.export.torch_cells import read_cells
 from synth.export.torch_names import torch_action
 from synth.ops import Op, OpKind, RankOrders
-from synth.placement import Placement, PlacementKind
 from synth.problem import Problem
 from synth.schedule import Schedule
 from synth.timing import schedule_orders
@@ -86,11 +86,7 @@ def from_torch_csv(text: str, problem: Problem, source: str = "") -> RankOrders:
     InputError
         Naming row and column of the first fault, and how many more there are.
     """
-    cells = read_cells(text)
-    if faults := find_faults(cells, problem):
-        more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InputError(f"{source + ': ' if source else ''}{faults[0]}{more}")
-    return orders_of(cells.placed, problem.num_ranks)
+    return orders_in(read_cells(text), problem, source)
 
 
 def schedule_from_torch_csv(text: str, problem: Problem, source: str = "") -> Schedule:
@@ -106,10 +102,8 @@ def schedule_from_torch_csv(text: str, problem: Problem, source: str = "") -> Sc
         When the ranks wait for one another, in PyTorch's letters.
     """
     orders = from_torch_csv(text, problem, source)
-    if problem.placement.kind is PlacementKind.AUTO:
-        problem = problem.with_placement(_placement_of(orders, problem.num_stages))
     try:
-        return schedule_orders(problem, orders)
+        return schedule_orders(placed_as_run(problem, orders), orders)
     except DeadlockError as error:
         raise DeadlockError([_in_torch_letters(waiting) for waiting in error.waiting]) from None
 
@@ -119,12 +113,6 @@ def rename_microbatches(orders: RankOrders, last_stage: int) -> RankOrders:
     forwards = [op for order in orders for op in order if op.kind is OpKind.F and op.stage == last_stage]
     name = {op.microbatch: number for number, op in enumerate(forwards)}
     return tuple(tuple(op._replace(microbatch=name[op.microbatch]) for op in order) for order in orders)
-
-
-def _placement_of(orders: RankOrders, num_stages: int) -> Placement:
-    """Every stage on the rank whose order runs it."""
-    rank_of = {op.stage: rank for rank, order in enumerate(orders) for op in order}
-    return Placement.explicit([rank_of[stage] for stage in range(num_stages)])
 
 
 def _in_torch_letters(waiting: WaitingRank) -> WaitingRank:

@@ -23,6 +23,7 @@ from synth.export.torch_csv import schedule_from_torch_csv
 from synth.files import STANDARD_STREAM, read_text
 from synth.problem import Problem
 from synth.schedule import Schedule
+from synth.slot_table import schedule_from_slot_table
 from synth.verify import verify_schedule
 
 
@@ -31,9 +32,14 @@ class Source(StrEnum):
 
     TORCH_CSV = "torch-csv"
     """PyTorch's compute-only pipelining CSV."""
+    SLOT_CSV = "slot-csv"
+    """A table of ranks by time slots."""
 
 
-READERS: dict[Source, Callable[[str, Problem, str], Schedule]] = {Source.TORCH_CSV: schedule_from_torch_csv}
+READERS: dict[Source, Callable[[str, Problem, str], Schedule]] = {
+    Source.TORCH_CSV: schedule_from_torch_csv,
+    Source.SLOT_CSV: schedule_from_slot_table,
+}
 """Each takes text, problem and the text's name."""
 
 

@@ -1,0 +1,331 @@
+"""Closed formulas: idle time, peak activations and weight copies as functions of a few numbers.
+
+The first of the three levels in "A Tabular Schedule Abstraction for Communication-Aware Evaluation of
+Pipeline-Parallel LLM Training" (arXiv 2605.24006). A schedule that can be run here has its formulas in its
+baseline (:mod:`synth.baselines`), held to measured schedules; those that need several copies of the weights,
+parts of a sequence or moving activations away stand here as published.
+
+Symbols: p ranks, m microbatches, v stages per rank, s parts of a sequence; F, B, W, BW ticks of one stage;
+c ticks per transfer; A bytes that F allocates on one stage, A_W bytes still held between B and W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+
+from synth.baselines import BASELINES
+from synth.errors import InputError
+from synth.placement import PlacementKind
+from synth.problem import Objective, OpCost, Problem, StageCosts, uniform_problem
+
+Amount = int | Fraction
+"""Ticks or bytes; a part of one where a formula divides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a formula is a function of: equal stages, equal transfers.
+
+    Parameters
+    ----------
+    num_ranks, num_microbatches, chunks
+        p, m and v, all at least 1.
+    F, B, W
+        Ticks of one stage; the undivided backward takes B + W.
+    transfer_ticks
+        c, between neighbouring ranks.
+    activation_bytes, for_w_bytes
+        A and A_W, the second at most the first.
+    segments
+        s, equal parts of a sequence in time and memory.
+    """
+
+    num_ranks: int
+    num_microbatches: int
+    chunks: int = 1
+    F: int
+    B: int
+    W: int
+    transfer_ticks: int = 0
+    activation_bytes: int = 1
+    for_w_bytes: int = 0
+    segments: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_ranks", "num_microbatches", "chunks", "F", "B", "W", "segments"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give an integer ≥ 1")
+        if self.transfer_ticks < 0 or not 0 <= self.for_w_bytes <= self.activation_bytes:
+            raise InputError(
+                f"transfer_ticks is {self.transfer_ticks}, activation_bytes {self.activation_bytes} and "
+                f"for_w_bytes {self.for_w_bytes}: give integers ≥ 0, the last at most the one before"
+            )
+
+    @property
+    def BW(self) -> int:
+        """Ticks of the undivided backward."""
+        return self.B + self.W
+
+    def problem(self, kind: PlacementKind) -> Problem:
+        """The setting as a problem: stages that may divide their backward or not, on a named placement."""
+        between = self.for_w_bytes
+        stage = StageCosts(
+            F=OpCost(ticks=self.F, alloc_bytes=self.activation_bytes),
+            B=OpCost(ticks=self.B, free_bytes=self.activation_bytes - between),
+            W=OpCost(ticks=self.W, free_bytes=between),
+            BW=OpCost(ticks=self.BW, free_bytes=self.activation_bytes),
+        )
+        return uniform_problem(
+            self.num_ranks,
+            self.num_microbatches,
+            stage,
+            transfer_ticks=self.transfer_ticks,
+            chunks=self.chunks,
+            kind=kind,
+            objective=Objective.RANK_SPAN,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formula:
+    """The closed formulas of one schedule.
+
+    Parameters
+    ----------
+    name
+        As a baseline is named, of schedules that cannot be run here too.
+    source
+        Paper and place.
+    bubble, peak
+        As the field writes them.
+    domain
+        Where they hold beyond equal stages, in words.
+    bubble_ticks
+        Idle ticks of the rank with the longest span, or None outside the domain.
+    peak_bytes
+        Activations of the fullest rank, or None outside the domain.
+    weight_copies
+        How many copies of its stages' weights the fullest rank holds.
+
+    The functions raise :class:`~synth.errors.BaselineUndefinedError` where a schedule that can be run here
+    does not exist.
+    """
+
+    name: str
+    source: str
+    bubble: str
+    peak: str
+    domain: str
+    bubble_ticks: Callable[[Setting], Amount | None]
+    peak_bytes: Callable[[Setting], Amount | None]
+    weight_copies: Callable[[Setting], int]
+
+    @property
+    def can_run(self) -> bool:
+        """Whether there is a baseline of this name."""
+        return self.name in BASELINES
+
+
+def _one_copy(_: Setting) -> int:
+    return 1
+
+
+def _two_copies(_: Setting) -> int:
+    return 2
+
+
+def _of_baseline(
+    name: str, bubble: str, peak: str, domain: str, kind: PlacementKind = PlacementKind.LOOP
+) -> Formula:
+    """The formulas that a baseline brings; its placement is one on which it exists."""
+    baseline = BASELINES[name]
+
+    def peak_bytes(setting: Setting) -> int | None:
+        peaks = baseline.peak_bytes(setting.problem(kind))
+        return None if peaks is None else max(peaks)
+
+    return Formula(
+        name=name,
+        source=baseline.source,
+        bubble=bubble,
+        peak=peak,
+        domain=domain,
+        bubble_ticks=lambda setting: baseline.bubble_ticks(setting.problem(kind)),
+        peak_bytes=peak_bytes,
+        weight_copies=_one_copy,
+    )
+
+
+def _chimera_bubble_ticks(setting: Setting) -> int | None:
+    """The published ratio (p-2)/(2m+p-2), as ticks: (p/2-1)(F+BW)."""
+    p, m = setting.num_ranks, setting.num_microbatches
+    if p % 2 or m % p or setting.F != setting.BW or setting.transfer_ticks or setting.chunks > 1:
+        return None
+    return (p // 2 - 1) * (setting.F + setting.BW)
+
+
+def _dualpipe_bubble_ticks(setting: Setting) -> int | None:
+    """(p/2-1)(F&B + BW - 3W), F&B taken as F + BW."""
+    p, m = setting.num_ranks, setting.num_microbatches
+    idle = setting.F + 2 * setting.BW - 3 * setting.W
+    if p % 2 or m % 2 or m < 2 * p or setting.transfer_ticks or setting.chunks > 1 or idle < 0:
+        return None
+    return (p // 2 - 1) * idle
+
+
+def _flushed_bubble_ticks(setting: Setting) -> int | None:
+    """1F1B's (p-1)(F+BW)."""
+    if setting.transfer_ticks or setting.chunks > 1:
+        return None
+    return (setting.num_ranks - 1) * (setting.F + setting.BW)
+
+
+def _seq1f1b_bubble_ticks(setting: Setting) -> Fraction | None:
+    """(p-1)(F+BW)/s."""
+    flushed = _flushed_bubble_ticks(setting)
+    return None if flushed is None else Fraction(flushed, setting.segments)
+
+
+def _no_bubble_ticks(setting: Setting) -> int | None:
+    """0 between flushes that there are not."""
+    return 0 if setting.num_microbatches >= setting.num_ranks and setting.chunks == 1 else None
+
+
+def _held_chunks(count: Callable[[Setting], Amount]) -> Callable[[Setting], Amount | None]:
+    """So many activations of one microbatch on one rank, for schedules of one stage per rank and m ≥ p."""
+
+    def peak_bytes(setting: Setting) -> Amount | None:
+        if setting.chunks > 1 or setting.num_microbatches < setting.num_ranks:
+            return None
+        return count(setting) * setting.activation_bytes
+
+    return peak_bytes
+
+
+def _of_baselines() -> Iterable[Formula]:
+    wave = PlacementKind.WAVE
+    any_m = "any m, any c"
+    yield _of_baseline("gpipe", "(p-1)(F+BW+2c)", "m·A", any_m)
+    yield _of_baseline("1f1b", "(p-1)(F+BW) + 2(p-1+m-1-⌈(m-1)/p⌉)c", "min(p, m)·A", "any m, any c")
+    yield _of_baseline(
+        "interleaved-1f1b", "(p-1)(F+BW) + 2(pv-1)c", "min(mv, pv+p-1)·A", "m a multiple of p, c ≤ F, c ≤ BW"
+    )
+    yield _of_baseline(
+        "group-interleaved-1f1b", "(p-1)(F+B) + ((v+1)p-2)c", "pv·A", "m a multiple of p, 2c ≤ F, B, W"
+    )
+    yield _of_baseline("zb-h1", "(p-1)(F+B-W) + 4(p-1)c", "p·A", "m > p, W ≤ F, 2c ≤ W")
+    yield _of_baseline("zb-h2", "(p-1)(F+B-2W) + 2(p-1)c", "(2p-1)·A", "m ≥ 2p-1, W ≤ F, W ≤ B, 2c ≤ W")
+    unit = "F = B = W, c = 0, m ≥ 2p"
+    yield _of_baseline("v-min", "(4p-5)F, (4p-7)F where 3 divides p", "2⌊(p+4)/3⌋·A", unit, wave)
+    yield _of_baseline("v-half", "(3p-7)F for even p, (3p-4)F for odd", "2⌊(p+2)/2⌋·A", unit, wave)
+    yield _of_baseline("v-zb", "0", "2p·A", unit, wave)
+    yield _of_baseline(
+        "1f1b-v",
+        "(5p-5)F, (5p-7)F or (5p-8)F for p ≡ 1, 2 or 0 modulo 3",
+        "2⌊(2p+3)/3⌋·A",
+        "BW = 2F, c = 0, m ≥ 2p, p none of 2, 3, 9",
+        wave,
+    )
+    yield _of_baseline(
+        "interleaved-zero-bubble",
+        "(p-1)(F+B-W) + ((v+3)p-4)c",
+        "pv·A",
+        "m a multiple of p from 2p on, W ≤ F, 2c ≤ W",
+    )
+    yield _of_baseline(
+        "looped-bfs", "(p-1)(F+BW+2c)", "mv·A", "p·c ≤ (m-p)F and (m-p)BW; more for larger c ≤ F, BW"
+    )
+    yield _of_baseline(
+        "hanayo",
+        "4(p-1)F + (m/p-1)(2p-3)F",
+        "pv·A",
+        "BW = 2F, c = 0, m a multiple of p; the peak with one wave for m = p",
+        wave,
+    )
+    yield _of_baseline(
+        "dualpipe-v", "(p-1)(F+B-W+4c)", "(2p+1)·A", "m ≥ 2p, W ≤ B, B+2c ≤ F ≤ B+W, no overlap", wave
+    )
+    yield _of_baseline("2bp-gpipe", "(p-1)(F+B+2c)", "m·A", any_m)
+    yield _of_baseline(
+        "2bp-1f1b", "(p-1)(F+B-W) + 2(p-1+m-1-⌈(m-1)/p⌉)c", "p·A + (m-p)·A_W", "m ≥ p, W ≤ F, any c"
+    )
+    yield _of_baseline(
+        "2bp-interleaved-1f1b",
+        "(p-1)(F+B-2W) + ((v+1)p-2)c",
+        "(pv+p-1)·A + (mv-pv-p+1)·A_W",
+        "m a multiple of p from 2p on, 2W ≤ F, c ≤ W, c ≤ B",
+    )
+
+
+def _of_papers() -> Iterable[Formula]:
+    yield Formula(
+        name="chimera",
+        source="Li and Hoefler, Chimera, arXiv 2107.06925, table 2",
+        bubble="(p/2-1)(F+BW)",
+        peak="p·A",
+        domain="p even, m a multiple of p, F = BW, c = 0",
+        bubble_ticks=_chimera_bubble_ticks,
+        peak_bytes=_held_chunks(lambda setting: setting.num_ranks),
+        weight_copies=_two_copies,
+    )
+    yield Formula(
+        name="dualpipe",
+        source="DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, table 2",
+        bubble="(p/2-1)(F&B+BW-3W)",
+        peak="(p+1)·A",
+        domain="p even, m even, m ≥ 2p, c = 0; F&B, an overlapped pair, taken as F + BW",
+        bubble_ticks=_dualpipe_bubble_ticks,
+        peak_bytes=_held_chunks(lambda setting: setting.num_ranks + 1),
+        weight_copies=_two_copies,
+    )
+    yield Formula(
+        name="bpipe",
+        source="Kim et al., BPipe, ICML 2023",
+        bubble="(p-1)(F+BW)",
+        peak="⌈(p+2)/2⌉·A",
+        domain="m ≥ p, c = 0, moving activations between ranks hidden",
+        bubble_ticks=_flushed_bubble_ticks,
+        peak_bytes=_held_chunks(lambda setting: (setting.num_ranks + 3) // 2),
+        weight_copies=_one_copy,
+    )
+    yield Formula(
+        name="seq1f1b",
+        source="Sun et al., Seq1F1B, arXiv 2406.03488",
+        bubble="(p-1)(F+BW)/s",
+        peak="(s+p-1)/s·A",
+        domain="m ≥ p, c = 0, s parts of equal time and memory, keys and values not counted",
+        bubble_ticks=_seq1f1b_bubble_ticks,
+        peak_bytes=_held_chunks(
+            lambda setting: Fraction(setting.segments + setting.num_ranks - 1, setting.segments)
+        ),
+        weight_copies=_one_copy,
+    )
+    yield Formula(
+        name="pipedream",
+        source="Harlap et al., PipeDream, arXiv 1806.03377",
+        bubble="0",
+        peak="p·A",
+        domain="in the steady state without flushes, m ≥ p",
+        bubble_ticks=_no_bubble_ticks,
+        peak_bytes=_held_chunks(lambda setting: setting.num_ranks),
+        weight_copies=lambda setting: setting.num_ranks,
+    )
+    yield Formula(
+        name="pipedream-2bw",
+        source="Narayanan et al., PipeDream-2BW, arXiv 2006.09503",
+        bubble="0",
+        peak="p·A",
+        domain="in the steady state without flushes, m ≥ p",
+        bubble_ticks=_no_bubble_ticks,
+        peak_bytes=_held_chunks(lambda setting: setting.num_ranks),
+        weight_copies=_two_copies,
+    )
+
+
+FORMULAS: Mapping[str, Formula] = MappingProxyType(
+    {formula.name: formula for formula in (*_of_baselines(), *_of_papers())}
+)
+"""The formulas by name: those of every baseline, then those that are only published."""
