@@ -1,1 +1,32 @@
-"""Executes schedule documents with ``torch.distributed``. Empty so far."""
+"""Executes schedule documents with ``torch.distributed``: needs torch and ``synth.document``, no solver.
+
+From plan to step
+    :mod:`runtime.communication` (which rank sends what when, from the document alone),
+    :mod:`runtime.executor` (:class:`~runtime.executor.PipelineRunner` walks a rank's ops),
+    :mod:`runtime.stage` (F, B, W and BW of one module), :mod:`runtime.preparation` and
+    :mod:`runtime.shapes` (what ranks agree on before the first step), :mod:`runtime.randomness`
+Divided backward
+    :mod:`runtime.deferred` (layers that put off their weight gradients),
+    :mod:`runtime.native_split` (any module)
+Between processes
+    :mod:`runtime.world` (ranks, replicas, groups), :mod:`runtime.transport` (messages, their buffers),
+    :mod:`runtime.gradients` (sums over replicas); :mod:`runtime.watch`, :mod:`runtime.waiting` and
+    :mod:`runtime.bulletin` (nobody hangs when another fails)
+Measuring and resuming
+    :mod:`runtime.clock`, :mod:`runtime.timeline`, :mod:`runtime.checkpoint`
+The example
+    :mod:`runtime.train`, :mod:`runtime.llama`, :mod:`runtime.text`
+
+As a library, the same on every rank::
+
+    schedule = read_schedule(text).schedule
+    world = join(schedule.problem.num_ranks)
+    modules = {stage: build(stage) for stage in schedule.problem.stages_by_rank[world.rank]}
+    like = TensorSpec((4, 128), torch.int64)  # one microbatch
+    runner = PipelineRunner(schedule, modules, world=world, microbatch=like, loss=loss)
+    optimizer = torch.optim.AdamW(runner.parameters())
+    for batch, target in data:
+        loss = runner.step(batch, target)
+        optimizer.step()
+    runner.close()
+"""

@@ -15,23 +15,70 @@ Documents
     :class:`ScheduleDocument`
 Errors
     :class:`SynthError`, :class:`InputError`, :class:`InfeasibleError`
+
+A name is imported from its module when it is first used (PEP 562): a training node that reads documents needs
+no solver.
 """
 
-from synth.baselines import baseline_orders
-from synth.bounds import Bound, lower_bounds
-from synth.certificate import Certificate, Status
-from synth.document import ScheduleDocument, read_problem, read_schedule, write_problem, write_schedule
-from synth.errors import InfeasibleError, InputError, SynthError
-from synth.instances import instance_names, load_instance
-from synth.ops import Op, OpKind, TimedOp
-from synth.placement import Placement, PlacementKind, place
-from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
-from synth.schedule import Metrics, Schedule, measure
-from synth.search.robust import Robustness
-from synth.search.synthesizer import Progress, Result, synthesize
-from synth.simulate import replay
-from synth.timing import schedule_orders
-from synth.verify import Violation, verify_schedule
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synth.baselines import baseline_orders
+    from synth.bounds import Bound, lower_bounds
+    from synth.certificate import Certificate, Status
+    from synth.document import ScheduleDocument, read_problem, read_schedule, write_problem, write_schedule
+    from synth.errors import InfeasibleError, InputError, SynthError
+    from synth.instances import instance_names, load_instance
+    from synth.ops import Op, OpKind, TimedOp
+    from synth.placement import Placement, PlacementKind, place
+    from synth.problem import (
+        Links,
+        Objective,
+        OpCost,
+        Problem,
+        StageCosts,
+        uniform_problem,
+        uniform_transfers,
+    )
+    from synth.schedule import Metrics, Schedule, measure
+    from synth.search.robust import Robustness
+    from synth.search.synthesizer import Progress, Result, synthesize
+    from synth.simulate import replay
+    from synth.timing import schedule_orders
+    from synth.verify import Violation, verify_schedule
+
+_HOMES = {
+    "synth.baselines": ("baseline_orders",),
+    "synth.bounds": ("Bound", "lower_bounds"),
+    "synth.certificate": ("Certificate", "Status"),
+    "synth.document": (
+        "ScheduleDocument",
+        "read_problem",
+        "read_schedule",
+        "write_problem",
+        "write_schedule",
+    ),
+    "synth.errors": ("InfeasibleError", "InputError", "SynthError"),
+    "synth.instances": ("instance_names", "load_instance"),
+    "synth.ops": ("Op", "OpKind", "TimedOp"),
+    "synth.placement": ("Placement", "PlacementKind", "place"),
+    "synth.problem": (
+        "Links",
+        "Objective",
+        "OpCost",
+        "Problem",
+        "StageCosts",
+        "uniform_problem",
+        "uniform_transfers",
+    ),
+    "synth.schedule": ("Metrics", "Schedule", "measure"),
+    "synth.search.robust": ("Robustness",),
+    "synth.search.synthesizer": ("Progress", "Result", "synthesize"),
+    "synth.simulate": ("replay",),
+    "synth.timing": ("schedule_orders",),
+    "synth.verify": ("Violation", "verify_schedule"),
+}
 
 __all__ = [
     "Bound",
@@ -74,3 +121,16 @@ __all__ = [
     "write_problem",
     "write_schedule",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import an exported name from the module that defines it."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The exported names, before they are imported too."""
+    return sorted({*globals(), *__all__})

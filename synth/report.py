@@ -14,8 +14,12 @@ from rich.text import Text
 
 from synth.bounds import Bound
 from synth.certificate import Certificate
+<<<<<<< HEAD
 from synth.explain.idle import RankIdle, Wait
 from synth.explain.what_if import Answer
+=======
+from synth.comparison import Comparison, Times
+>>>>>>> runtime
 from synth.grid import render_grid
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
@@ -91,6 +95,7 @@ def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     return _with_whole_numbers(table)
 
 
+<<<<<<< HEAD
 def idle_table(ranks: Sequence[RankIdle]) -> Table:
     """What every rank waits for, in ticks; causes that no rank has are left out."""
     table = _table("What the ranks wait for, in ticks")
@@ -126,6 +131,32 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         table.add_row(*row)
     return _with_whole_numbers(table)
+=======
+def timeline_tables(comparison: Comparison) -> list[Table]:
+    """Plan and reality: in total and by rank, then by stage and kind of op."""
+    spans = _times_table("Plan and reality, seconds", "of")
+    spans.add_row("makespan", *_times_cells(comparison.makespan))
+    spans.add_row("rank_span", *_times_cells(comparison.rank_span))
+    for row in comparison.ranks:
+        spans.add_row(f"rank {row.rank}, span", *_times_cells(row.span))
+        spans.add_row(f"rank {row.rank}, busy", *_times_cells(row.busy))
+    ops = _times_table("Seconds of an op, mean over microbatches", "op")
+    for op in comparison.ops:
+        ops.add_row(f"{op.stage}{op.kind}", *_times_cells(op.times))
+    return [_with_whole_numbers(spans), _with_whole_numbers(ops)]
+
+
+def _times_table(title: str, heading: str) -> Table:
+    table = _table(title)
+    table.add_column(heading, no_wrap=True)
+    for column in ("planned", "measured", "error"):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _times_cells(times: Times) -> list[str]:
+    return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+z.1%}"]
+>>>>>>> runtime
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Fixtures that the tests of several commands share."""
 
 from dataclasses import replace
@@ -46,3 +47,18 @@ def schedule_file(run, problem_file):
     path = problem_file.parent / "schedule.json"
     assert run("synthesize", problem_file, "-o", path, *FAST).code == 0
     return path
+=======
+"""What several test modules share."""
+
+import pytest
+
+from tests.runtime_pool import Pool
+
+
+@pytest.fixture(scope="session")
+def pool():
+    """Four processes in which the runtime's tests run their ranks; they start when first used."""
+    pool = Pool(4)
+    yield pool
+    pool.close()
+>>>>>>> runtime

@@ -15,10 +15,13 @@ from synth.document import (
     generate_schemas,
     read_problem,
     read_schedule,
+    read_timeline,
     write_problem,
     write_schedule,
+    write_timeline,
 )
 from synth.errors import DocumentError
+from synth.measured import MeasuredOp
 from synth.ops import Op, OpKind, TimedOp
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
@@ -26,7 +29,8 @@ from synth.schedule import Metrics, Schedule
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
-READERS = {"problem": read_problem, "schedule": read_schedule}
+READERS = {"problem": read_problem, "schedule": read_schedule, "timeline": read_timeline}
+WRITERS = {"problem": write_problem, "schedule": write_schedule, "timeline": write_timeline}
 
 STAGE = StageCosts(F=OpCost(ticks=2, alloc_bytes=1), BW=OpCost(ticks=4, free_bytes=1))
 
@@ -164,12 +168,19 @@ def test_golden_schedule_of_version_1_is_read():
     )
 
 
-@pytest.mark.parametrize("name", ["problem.json", "schedule.json"])
+def test_golden_timeline_of_version_1_is_read():
+    timeline = read_timeline(golden("timeline.json"))
+    plan = read_schedule(golden("schedule.json")).schedule
+    assert timeline.problem == plan.problem
+    assert timeline.orders == plan.orders
+    assert timeline.ranks[0][1] == MeasuredOp(Op(OpKind.F, 0, 1), 9000, 11200)
+    assert (timeline.peak_memory_bytes, timeline.source) == ((4, 3), "made by hand")
+
+
+@pytest.mark.parametrize("name", WRITERS)
 def test_golden_document_is_written_as_it_is_stored(name):
-    reader, writer = (
-        (read_problem, write_problem) if name == "problem.json" else (read_schedule, write_schedule)
-    )
-    assert writer(reader(golden(name))) == golden(name)
+    text = golden(f"{name}.json")
+    assert WRITERS[name](READERS[name](text)) == text
 
 
 # Problems.

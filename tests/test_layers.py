@@ -15,8 +15,9 @@ LAYERS = (
     ("ops", "placement", "files"),
     ("problem", "colours"),
     ("graph", "schedule", "certificate", "building_block", "chunks", "instances"),
+    ("measured",),
     ("timing", "timeline", "verify", "simulate", "document", "grid", "strips"),
-    ("baselines",),
+    ("baselines", "comparison"),
     ("memory", "cpsat", "linear"),
     ("free_maps",),
     ("bounds",),
@@ -183,6 +184,26 @@ def test_verifier_sees_no_maker_of_schedules():
         files = [path for path in MODULES if module_of(path) == module]
         ahead |= set().union(*map(imported_modules, files)) - seen
     assert seen - {"verify"} <= VERIFIER_SEES
+
+
+RUNTIME_SEES = {"document", "errors", "files", "measured", "ops", "problem", "schedule"}
+"""Documents and what they hold: a training node has no solver."""
+
+
+@pytest.mark.parametrize("path", sources("runtime"), ids=name_of)
+def test_runtime_sees_documents_only(path):
+    assert imported_modules(path) <= RUNTIME_SEES
+
+
+def test_documents_are_read_without_solvers():
+    code = """if True:
+        import sys
+        for name in ("ortools", "pulp", "numba", "highspy", "matplotlib", "rich"):
+            sys.modules[name] = None
+        import synth.document, synth.measured, runtime.train
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_planner_works_without_torch():

@@ -1,4 +1,4 @@
-"""The two JSON documents, ``pipesynth.problem`` and ``pipesynth.schedule`` (FORMATS.md).
+"""The JSON documents: ``pipesynth.problem``, ``pipesynth.schedule`` (FORMATS.md) and ``pipesynth.timeline``.
 
 A document is read in three steps, each of which refuses with the JSON path, the value found there and what
 would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``) and ``domain``.
@@ -6,6 +6,8 @@ would be accepted: ``text`` (to JSON), ``conversion`` (to the types of ``wire``)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -16,29 +18,37 @@ from synth.document.domain import (
     problem_to_wire,
     schedule_from_wire,
     schedule_to_wire,
+    timeline_from_wire,
+    timeline_to_wire,
 )
 from synth.document.refusal import Refusal
 from synth.document.text import layout, parse_strictly
 from synth.document.wire import (
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
+    TIMELINE_FORMAT,
     VERSION,
     ProblemWire,
     ScheduleWire,
+    TimelineWire,
     generate_schemas,
 )
+from synth.measured import Timeline
 from synth.problem import Problem
 
 __all__ = [
     "PROBLEM_FORMAT",
     "SCHEDULE_FORMAT",
+    "TIMELINE_FORMAT",
     "VERSION",
     "ScheduleDocument",
     "generate_schemas",
     "read_problem",
     "read_schedule",
+    "read_timeline",
     "write_problem",
     "write_schedule",
+    "write_timeline",
 ]
 
 
@@ -84,13 +94,44 @@ def read_schedule(text: str | bytes, source: str = "") -> ScheduleDocument:
         In one sentence: the JSON path, the value found there, and what would be accepted.
     """
     refuse = Refusal(source)
-    tree = parse_strictly(text, refuse)
-    check_header(tree, SCHEDULE_FORMAT, "$", refuse)
-    if isinstance(tree.get("problem"), dict):
-        check_header(tree["problem"], PROBLEM_FORMAT, "$.problem", refuse)
+    tree = _parse_with_problem(text, SCHEDULE_FORMAT, refuse)
     return schedule_from_wire(convert(tree, ScheduleWire, refuse), refuse)
+
+
+def read_timeline(text: str | bytes, source: str = "") -> Timeline:
+    """Read a timeline document.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Where it came from, for messages.
+
+    Raises
+    ------
+    DocumentError
+        In one sentence: the JSON path, the value found there, and what would be accepted.
+    """
+    refuse = Refusal(source)
+    tree = _parse_with_problem(text, TIMELINE_FORMAT, refuse)
+    return timeline_from_wire(convert(tree, TimelineWire, refuse), refuse)
+
+
+def write_timeline(timeline: Timeline) -> str:
+    """Write a timeline document, its problem's placement resolved to ``stage_to_rank``."""
+    return layout(msgspec.to_builtins(timeline_to_wire(timeline)))
 
 
 def write_schedule(document: ScheduleDocument) -> str:
     """Write a schedule document, its problem's placement resolved to ``stage_to_rank``."""
     return layout(msgspec.to_builtins(schedule_to_wire(document)))
+
+
+def _parse_with_problem(text: str | bytes, expected: str, refuse: Refusal) -> Any:
+    """A document's JSON, its own header and that of the problem inside checked."""
+    tree = parse_strictly(text, refuse)
+    check_header(tree, expected, "$", refuse)
+    if isinstance(tree.get("problem"), dict):
+        check_header(tree["problem"], PROBLEM_FORMAT, "$.problem", refuse)
+    return tree

@@ -12,8 +12,10 @@ from synth.document.refusal import Refusal
 from synth.document.wire import (
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
+    TIMELINE_FORMAT,
     VERSION,
     CertificateWire,
+    MeasuredOpWire,
     MetricsWire,
     OpCostWire,
     PlacementWire,
@@ -22,10 +24,12 @@ from synth.document.wire import (
     ScheduleWire,
     StageWire,
     TimedOpWire,
+    TimelineWire,
     TransfersWire,
     Wire,
 )
 from synth.errors import InvalidProblemError
+from synth.measured import MeasuredOp, Timeline
 from synth.ops import Op, TimedOp
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import OpCost, Problem, StageCosts, uniform_transfers
@@ -114,12 +118,40 @@ def problem_to_wire(problem: Problem, placement: Placement) -> ProblemWire:
     )
 
 
+def timeline_from_wire(wire: TimelineWire, refuse: Refusal) -> Timeline:
+    """What was measured; ops that the problem lacks, or on other ranks than theirs, are refused."""
+    problem = _resolved_problem(wire.problem, refuse)
+    _check_one_per_rank("$.ranks", len(wire.ranks), problem, refuse)
+    peaks = wire.peak_memory_bytes
+    if peaks is not None:
+        _check_one_per_rank("$.peak_memory_bytes", len(peaks), problem, refuse)
+    for rank, listed in enumerate(wire.ranks):
+        for n, measured in enumerate(listed):
+            _check_measured(f"$.ranks[{rank}][{n}]", measured, rank, problem, refuse)
+    return Timeline(
+        problem=problem,
+        ranks=tuple(tuple(map(_measured_op, rank)) for rank in wire.ranks),
+        peak_memory_bytes=peaks,
+        source=wire.source,
+    )
+
+
+def timeline_to_wire(timeline: Timeline) -> TimelineWire:
+    """The document of what was measured, its placement resolved."""
+    problem = timeline.problem
+    return TimelineWire(
+        format=TIMELINE_FORMAT,
+        version=VERSION,
+        source=timeline.source,
+        problem=problem_to_wire(problem, Placement.explicit(problem.stage_to_rank)),
+        ranks=tuple(tuple(map(_measured_op_wire, rank)) for rank in timeline.ranks),
+        peak_memory_bytes=timeline.peak_memory_bytes,
+    )
+
+
 def schedule_from_wire(wire: ScheduleWire, refuse: Refusal) -> ScheduleDocument:
     """The schedule and the claims of a document."""
-    if wire.problem.placement.kind == "auto":
-        refuse("$.problem.placement.kind", '"auto"', "give the stage_to_rank the schedule was made for")
-    problem = problem_from_wire(wire.problem, "$.problem", refuse)
-    problem = problem.with_placement(Placement.explicit(problem.stage_to_rank))
+    problem = _resolved_problem(wire.problem, refuse)
     _check_one_per_rank("$.ranks", len(wire.ranks), problem, refuse)
     peaks = wire.metrics.peak_memory_bytes
     _check_one_per_rank("$.metrics.peak_memory_bytes", len(peaks), problem, refuse)
@@ -145,6 +177,30 @@ def schedule_to_wire(document: ScheduleDocument) -> ScheduleWire:
         certificate=_certificate_wire(document),
         provenance=msgspec.convert(document.provenance, ProvenanceWire, from_attributes=True),
     )
+
+
+def _resolved_problem(wire: ProblemWire, refuse: Refusal) -> Problem:
+    """The problem inside a document that was made for one placement."""
+    if wire.placement.kind == "auto":
+        refuse("$.problem.placement.kind", '"auto"', "give the stage_to_rank the schedule was made for")
+    problem = problem_from_wire(wire, "$.problem", refuse)
+    return problem.with_placement(Placement.explicit(problem.stage_to_rank))
+
+
+def _check_measured(path: str, wire: MeasuredOpWire, rank: int, problem: Problem, refuse: Refusal) -> None:
+    for key, given, count in (
+        ("stage", wire.stage, problem.num_stages),
+        ("microbatch", wire.microbatch, problem.num_microbatches),
+    ):
+        if given >= count:
+            refuse(f"{path}.{key}", str(given), f"give an integer from 0 to {count - 1}")
+    own = problem.stage_to_rank[wire.stage]
+    if own != rank:
+        refuse(
+            f"{path}.stage", str(wire.stage), f"stage {wire.stage} is on rank {own}; give one of rank {rank}"
+        )
+    if wire.end_ns < wire.start_ns:
+        refuse(f"{path}.end_ns", str(wire.end_ns), f"give an integer ≥ start_ns, which is {wire.start_ns}")
 
 
 def _only_one_of(wire: Wire, path: str, keys: tuple[str, str], refuse: Refusal) -> None:
@@ -223,6 +279,15 @@ def _timed_op(wire: TimedOpWire) -> TimedOp:
 def _timed_op_wire(timed: TimedOp) -> TimedOpWire:
     kind, stage, microbatch = timed.op
     return TimedOpWire(op=kind, stage=stage, microbatch=microbatch, start=timed.start, end=timed.end)
+
+
+def _measured_op(wire: MeasuredOpWire) -> MeasuredOp:
+    return MeasuredOp(Op(wire.op, wire.stage, wire.microbatch), wire.start_ns, wire.end_ns)
+
+
+def _measured_op_wire(measured: MeasuredOp) -> MeasuredOpWire:
+    (kind, stage, microbatch), start, end = measured
+    return MeasuredOpWire(op=kind, stage=stage, microbatch=microbatch, start_ns=start, end_ns=end)
 
 
 def _certificate(wire: CertificateWire) -> Certificate:

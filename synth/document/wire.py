@@ -17,6 +17,7 @@ from synth.problem import Links, Objective
 
 PROBLEM_FORMAT: Final = "pipesynth.problem"
 SCHEDULE_FORMAT: Final = "pipesynth.schedule"
+TIMELINE_FORMAT: Final = "pipesynth.timeline"
 VERSION: Final = 1
 """The version written, and the newest one read."""
 
@@ -170,8 +171,38 @@ class ScheduleWire(Wire, frozen=True, kw_only=True):
     provenance: ProvenanceWire
 
 
+class MeasuredOpWire(Wire, frozen=True, kw_only=True):
+    """An op with its real start and end, in nanoseconds of one clock for all ranks."""
+
+    op: Annotated[OpKind, Meta(description='"F", "B", "W" or "BW"')]
+    stage: Amount
+    microbatch: Amount
+    start_ns: Amount
+    end_ns: Amount
+
+
+MeasuredRank = Annotated[
+    tuple[MeasuredOpWire, ...], Meta(min_length=1, description="a list of measured ops, at least one")
+]
+
+
+class TimelineWire(Wire, frozen=True, kw_only=True):
+    """A ``pipesynth.timeline`` document: one executed step."""
+
+    format: Literal["pipesynth.timeline"]
+    version: Literal[1]
+    source: Text = ""
+    problem: Annotated[ProblemWire, Meta(description="the full problem document")]
+    ranks: Annotated[
+        tuple[MeasuredRank, ...], Meta(description="a list with one list of measured ops per rank")
+    ]
+    peak_memory_bytes: Annotated[
+        Amounts | None, Meta(description="a list of integers ≥ 0, one per rank, or null")
+    ] = None
+
+
 def generate_schemas() -> dict[str, str]:
-    """The JSON Schemas of both documents: file name to text."""
+    """The JSON Schemas of the documents: file name to text."""
     return {
         f"{kind}.schema.json": json.dumps(
             {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(wire)},
@@ -179,5 +210,9 @@ def generate_schemas() -> dict[str, str]:
             ensure_ascii=False,
         )
         + "\n"
-        for kind, wire in (("problem", ProblemWire), ("schedule", ScheduleWire))
+        for kind, wire in (
+            ("problem", ProblemWire),
+            ("schedule", ScheduleWire),
+            ("timeline", TimelineWire),
+        )
     }

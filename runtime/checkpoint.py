@@ -1,0 +1,91 @@
+"""Checkpoints: a folder per step with a file per stage, there as a whole or not at all.
+
+Files are by stage, so a run may resume with another schedule or placement of the same stages. Random numbers
+depend on seed and step only (:mod:`runtime.randomness`) and need no saving.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from runtime.executor import PipelineRunner
+from synth.errors import InputError
+
+_STEP = re.compile(r"step-(\d+)")
+
+
+def save_checkpoint(
+    folder: Path, runner: PipelineRunner, optimizers: Mapping[int, torch.optim.Optimizer]
+) -> None:
+    """Write what the next step starts from; every rank calls this.
+
+    The first replica's ranks write their stages; the folder gets its name when all are there.
+
+    Parameters
+    ----------
+    folder
+        Of all checkpoints of the run.
+    runner, optimizers
+        The modules, and their stages' optimizers, by stage.
+    """
+    world, step = runner.world, runner.completed_steps
+    if world.replica > 0:
+        return
+    partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
+    partial.mkdir(parents=True, exist_ok=True)
+    for stage, module in runner.modules.items():
+        content = {"module": module.state_dict(), "optimizer": optimizers[stage].state_dict()}
+        torch.save(content, partial / _file(stage))
+    name = f"saved/{step}"
+    runner.bulletin.put(f"{name}/{world.rank}", "")
+    if world.rank == 0:
+        for rank in range(world.num_ranks):
+            runner.bulletin.read(f"{name}/{rank}", f"the checkpoint of rank {rank}")
+        if whole.exists():
+            shutil.rmtree(whole)
+        partial.rename(whole)
+
+
+def load_checkpoint(
+    folder: Path, runner: PipelineRunner, optimizers: Mapping[int, torch.optim.Optimizer]
+) -> None:
+    """Go on after the latest checkpoint in a folder.
+
+    Raises
+    ------
+    InputError
+        When there is none, or its stages are not this run's.
+    """
+    found = [(int(match[1]), path) for path in _subfolders(folder) if (match := _STEP.fullmatch(path.name))]
+    if not found:
+        raise InputError(f"{folder} holds no checkpoint: name the folder that an earlier run wrote them to")
+    step, latest = max(found)
+    stages = len(list(latest.glob("stage-*.pt")))
+    if stages != runner.schedule.problem.num_stages:
+        raise InputError(
+            f"{latest} holds {stages} stages and the schedule has {runner.schedule.problem.num_stages}: "
+            "resume with a schedule of as many"
+        )
+    for stage, module in runner.modules.items():
+        content = torch.load(latest / _file(stage), map_location=runner.world.device, weights_only=True)
+        try:
+            module.load_state_dict(content["module"])
+            optimizers[stage].load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{latest / _file(stage)} is of another model than this run: give that run's options"
+            ) from error
+    runner.completed_steps = step
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _file(stage: int) -> str:
+    return f"stage-{stage}.pt"

@@ -1,0 +1,123 @@
+"""One stage on its rank: its module, what it keeps for every microbatch, and its four kinds of op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from runtime.deferred import WeightWork, attach_queue
+from runtime.native_split import backward_input
+from synth.errors import InputError
+
+
+class Division(StrEnum):
+    """How B and W divide a backward."""
+
+    DEFERRED = "deferred"
+    """The stage's deferring layers put off their weight gradients (:mod:`runtime.deferred`)."""
+    NATIVE = "native"
+    """Its autograd graph is cut (:mod:`runtime.native_split`)."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What a stage keeps of one microbatch between its ops."""
+
+    x: Tensor
+    edge: GradientEdge | None
+    """Where the output, or the loss, sits in the autograd graph; the output itself is not kept."""
+    weight_work: list[WeightWork] | None = None
+
+
+class Stage:
+    """A module and its ops.
+
+    Parameters
+    ----------
+    index
+        Its place in the model.
+    module
+        From one tensor to one tensor, the microbatch's rows the first dimension of both.
+    division
+        How its backward is divided; by default ``deferred`` where the module has a deferring layer.
+
+    Raises
+    ------
+    InputError
+        When it is to be divided by deferring and no layer of it defers.
+    """
+
+    def __init__(self, index: int, module: nn.Module, division: Division | None = None) -> None:
+        self.index, self.module = index, module
+        self._queue = attach_queue(module)
+        if division is Division.DEFERRED and self._queue is None:
+            raise InputError(
+                f"no layer of stage {index} defers: apply defer_weights to it, or divide natively"
+            )
+        self.division = division or (Division.NATIVE if self._queue is None else Division.DEFERRED)
+        self._kept: dict[int, _Kept] = {}
+
+    def forward(self, microbatch: int, x: Tensor, finish: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """F: compute and keep what the backward needs.
+
+        Parameters
+        ----------
+        microbatch
+            Its index.
+        x
+            The input; a gradient comes back for it if it is floating and this is not the first stage.
+        finish
+            From the output to the loss, on the last stage.
+
+        Returns
+        -------
+        The output, or the loss, outside of any autograd graph.
+        """
+        x = x.detach().requires_grad_(self.index > 0 and x.is_floating_point())
+        with torch.enable_grad():
+            y: Tensor = self.module(x)
+            y = y if finish is None else finish(y)
+        self._kept[microbatch] = _Kept(x, get_gradient_edge(y) if y.requires_grad else None)
+        return y.detach()
+
+    def backward(self, microbatch: int, grad: Tensor) -> Tensor | None:
+        """BW: the gradient of the input is returned, that of the weights added to ``.grad``.
+
+        ``grad`` is that of the output, or on the last stage what the loss counts.
+        """
+        kept = self._kept.pop(microbatch)
+        if kept.edge is not None:
+            torch.autograd.backward(kept.edge, grad)
+        return _input_gradient(kept.x, kept.x.grad)
+
+    def backward_input(self, microbatch: int, grad: Tensor) -> Tensor | None:
+        """B: the gradient of the input is returned, that of the weights left for W."""
+        kept = self._kept[microbatch]
+        x = kept.x if kept.x.requires_grad else None
+        grad_x, kept.weight_work = None, []
+        if kept.edge is not None and self.division is Division.NATIVE:
+            grad_x, work = backward_input(kept.edge, grad, x, self.module.parameters())
+            kept.weight_work = [work]
+        elif kept.edge is not None and self._queue is not None:
+            with self._queue.collecting() as kept.weight_work:
+                torch.autograd.backward(kept.edge, grad)
+            grad_x = kept.x.grad
+        kept.edge = None
+        return _input_gradient(kept.x, grad_x)
+
+    def backward_weights(self, microbatch: int) -> None:
+        """W: what B has left is added to ``.grad``."""
+        work = self._kept.pop(microbatch).weight_work
+        assert work is not None, "W runs before B"
+        while work:
+            work.pop(0)()
+
+
+def _input_gradient(x: Tensor, grad: Tensor | None) -> Tensor | None:
+    """Zeros where the output does not depend on the input, None where none is wanted."""
+    return torch.zeros_like(x) if x.requires_grad and grad is None else grad

@@ -1,0 +1,161 @@
+"""Train a small Llama-shaped model on synthetic text by a schedule document.
+
+One process for each rank, a multiple of it for replicas::
+
+    torchrun --nproc-per-node 4 -m runtime.train --schedule schedule.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from runtime.checkpoint import load_checkpoint, save_checkpoint
+from runtime.deferred import defer_weights
+from runtime.errors import PipelineError
+from runtime.executor import Options, PipelineRunner
+from runtime.llama import LlamaConfig, build_stage, next_token_loss
+from runtime.shapes import TensorSpec
+from runtime.stage import Division
+from runtime.text import synthetic_text
+from runtime.timeline import gather_timeline
+from runtime.watch import BEAT_S
+from runtime.world import World, join
+from synth.document import read_schedule, write_timeline
+from synth.errors import InputError
+from synth.files import read_text, write_whole
+from synth.schedule import Schedule
+
+FAILED, WRONG_INPUT = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the arguments say; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
+        world = join(schedule.problem.num_ranks, timeout_s=options.timeout)
+        _train(options, schedule, world)
+    except (InputError, PipelineError) as error:
+        print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
+        time.sleep(4 * BEAT_S)  # the others are to hear why, before they notice that this process is gone
+        return WRONG_INPUT if isinstance(error, InputError) else FAILED
+    except Exception:
+        traceback.print_exc()  # a fault of the model or of ours, not of what was given
+        time.sleep(4 * BEAT_S)
+        return FAILED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runtime.train", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--schedule", required=True, help="a schedule document")
+    add("--steps", type=int, default=30, help="optimizer steps (default %(default)s)")
+    add("--microbatch-size", type=int, default=4, help="rows of a microbatch (default %(default)s)")
+    add("--positions", type=int, default=32, help="tokens of a row (default %(default)s)")
+    add("--vocabulary", type=int, default=64, help="different tokens (default %(default)s)")
+    add("--hidden", type=int, default=64, help="features (default %(default)s)")
+    add("--heads", type=int, default=4, help="attention heads (default %(default)s)")
+    add("--layers", type=int, help="blocks (default one per stage)")
+    add("--learning-rate", type=float, default=3e-3, help="of AdamW (default %(default)s)")
+    add("--seed", type=int, default=0, help="of weights and text (default %(default)s)")
+    add("--bfloat16", action="store_true", help="mixed precision: compute in bfloat16, keep float32 weights")
+    add("--division", choices=list(Division), default=Division.DEFERRED, help="how B and W divide a backward")
+    add("--timeline", metavar="PATH", help="write when each op of the last step ran, a timeline document")
+    add("--checkpoints", metavar="FOLDER", help="write a checkpoint after the last step")
+    add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
+    add("--timeout", type=float, default=60.0, help="seconds a rank waits for another (default %(default)s)")
+    return parser
+
+
+def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
+    if world.device.type == "cpu":
+        torch.set_num_threads(1)  # several ranks share the cores
+    runner = _make_runner(options, schedule, world)
+    optimizers = {
+        stage: torch.optim.AdamW(module.parameters(), lr=options.learning_rate)
+        for stage, module in runner.modules.items()
+    }
+    with runner.watch.spreading(lambda: "training"):
+        if options.resume is not None:
+            load_checkpoint(Path(options.resume), runner, optimizers)
+        for _ in range(options.steps):
+            _step(options, runner, optimizers)
+        if options.timeline is not None:
+            _write_timeline(options.timeline, runner)
+        if options.checkpoints is not None:
+            save_checkpoint(Path(options.checkpoints), runner, optimizers)
+    runner.close()
+
+
+def _write_timeline(path: str, runner: PipelineRunner) -> None:
+    source = f"runtime.train on {runner.world.device.type}, torch {torch.__version__}"
+    timeline = gather_timeline(runner, source)
+    if timeline is not None and runner.world.replica == 0:
+        write_whole(path, write_timeline(timeline))
+
+
+def _make_runner(options: argparse.Namespace, schedule: Schedule, world: World) -> PipelineRunner:
+    num_stages = schedule.problem.num_stages
+    config = LlamaConfig(
+        vocabulary=options.vocabulary,
+        hidden=options.hidden,
+        heads=options.heads,
+        layers=num_stages if options.layers is None else options.layers,
+        seed=options.seed,
+    )
+    modules = {
+        stage: build_stage(config, stage, num_stages).to(world.device)
+        for stage in schedule.problem.stages_by_rank[world.rank]
+    }
+    if options.division == Division.DEFERRED:
+        for module in modules.values():
+            defer_weights(module)
+    return PipelineRunner(
+        schedule,
+        modules,
+        world=world,
+        microbatch=TensorSpec((options.microbatch_size, options.positions), torch.int64),
+        loss=next_token_loss,
+        options=Options(
+            timeout_s=options.timeout,
+            seed=options.seed,
+            autocast=torch.bfloat16 if options.bfloat16 else None,
+        ),
+    )
+
+
+def _step(
+    options: argparse.Namespace, runner: PipelineRunner, optimizers: dict[int, torch.optim.AdamW]
+) -> None:
+    world, number = runner.world, runner.completed_steps
+    rows = options.microbatch_size * runner.schedule.problem.num_microbatches
+    text = synthetic_text(
+        seed=options.seed,
+        step=number * world.num_replicas + world.replica,
+        rows=rows,
+        positions=options.positions,
+        vocabulary=options.vocabulary,
+    )
+    before = time.monotonic()
+    loss = runner.step(text[:, :-1], text[:, 1:])
+    for optimizer in optimizers.values():
+        optimizer.step()
+    if loss is not None and world.replica == 0:
+        seconds = time.monotonic() - before
+        print(f"step {number}  loss {loss.item():.6f}  {seconds:.3f} s", flush=True)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Threads may still sit in waits that nothing can end once another rank is gone.
+    os._exit(code)

@@ -1,0 +1,141 @@
+"""Activations and gradients between ranks: asynchronous, in the plan's order, into buffers used again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from runtime.communication import Message
+from runtime.shapes import TensorSpec
+from runtime.waiting import Arrival, Waiter
+from runtime.watch import Watch
+from runtime.world import World
+
+
+class Buffers:
+    """Tensors to receive into, taken again once given back: there are as many as were needed at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._free: dict[TensorSpec, list[Tensor]] = defaultdict(list)
+        self.made = 0
+
+    def take(self, spec: TensorSpec) -> Tensor:
+        """A tensor of this shape and dtype with any content."""
+        if self._free[spec]:
+            return self._free[spec].pop()
+        self.made += 1
+        return torch.empty(spec.shape, dtype=spec.dtype, device=self._device)
+
+    def give_back(self, tensor: Tensor) -> None:
+        """Let a tensor be taken again: nothing may read it any more."""
+        self._free[TensorSpec.of(tensor)].append(tensor)
+
+
+class Transport:
+    """Posts receives, hands out what arrived, sends, and knows when all has left.
+
+    Parameters
+    ----------
+    world
+        Who talks to whom.
+    watch
+        Where failures elsewhere become known.
+    specs
+        What each stage takes, by stage; the gradient it gives back is alike.
+    timeout_s
+        For how long a message may fail to come.
+    """
+
+    def __init__(self, world: World, watch: Watch, specs: Mapping[int, TensorSpec], timeout_s: float) -> None:
+        self.buffers = Buffers(world.device)
+        self._world, self._specs, self._timeout_s = world, specs, timeout_s
+        # One thread for each sender: its messages come in order, and wait for no other rank's.
+        self._receivers = {rank: Waiter(watch) for rank in range(world.num_ranks) if rank != world.rank}
+        self._sender, self._others = Waiter(watch), Waiter(watch)
+        self._posted: dict[Message, tuple[Arrival, Tensor]] = {}
+        self._leaving: list[tuple[Message, Arrival, Tensor]] = []
+
+    def post(self, message: Message) -> None:
+        """Make ready to receive a message; returns at once."""
+        buffer = self.buffers.take(self._spec(message))
+        peer = self._world.process_of(message.sender)
+        work = dist.irecv(buffer, peer, group=self._group(message), tag=message.number)
+        self._posted[message] = self._arrival(self._receivers[message.sender], work), buffer
+
+    def receive(self, message: Message) -> Tensor:
+        """Wait for a message that was posted; give its buffer back when nothing reads it any more."""
+        arrival, buffer = self._posted.pop(message)
+        self._wait(self._receivers[message.sender], arrival, partial(_coming, message))
+        return buffer
+
+    def settle(self, work: dist.Work, what: Callable[[], str]) -> None:
+        """Wait until an operation that is no message is done."""
+        self._wait(self._others, self._arrival(self._others, work), what)
+
+    def send(self, message: Message, tensor: Tensor) -> None:
+        """Send off a tensor, which nothing may write any more; returns at once."""
+        self._let_go()
+        peer = self._world.process_of(message.receiver)
+        work = dist.isend(tensor, peer, group=self._group(message), tag=message.number)
+        self._leaving.append((message, self._arrival(self._sender, work), tensor))
+
+    def finish(self) -> None:
+        """Wait until everything sent has left."""
+        for message, arrival, _ in self._leaving:
+            self._wait(self._sender, arrival, partial(_leaving, message))
+        self._leaving.clear()
+
+    def close(self) -> None:
+        """End the threads that wait."""
+        for waiter in (*self._receivers.values(), self._sender, self._others):
+            waiter.close()
+
+    @property
+    def _is_cuda(self) -> bool:
+        return self._world.device.type == "cuda"
+
+    def _arrival(self, waiter: Waiter, work: dist.Work | None) -> Arrival:
+        assert work is not None, "this process is in the group"
+        return Arrival(work) if self._is_cuda else waiter.submit(work)
+
+    def _wait(self, waiter: Waiter, arrival: Arrival, what: Callable[[], str]) -> None:
+        """Wait until an operation is done; on CUDA it is the stream that waits, not this thread."""
+        if self._is_cuda:
+            arrival.work.wait()
+        else:
+            waiter.wait(arrival, self._timeout_s, what)
+
+    def _let_go(self) -> None:
+        """Let go of sent tensors that have left, the oldest first."""
+        while self._leaving and self._has_left(self._leaving[0][1]):
+            self._leaving.pop(0)
+
+    def _has_left(self, arrival: Arrival) -> bool:
+        if self._is_cuda:
+            return arrival.work.is_completed()
+        return arrival.done.is_set() and arrival.error is None
+
+    def _spec(self, message: Message) -> TensorSpec:
+        """A message is the input of the later of its two stages, or that input's gradient."""
+        return self._specs[max(message.producer.stage, message.consumer.stage)]
+
+    def _group(self, message: Message) -> dist.ProcessGroup:
+        direction = message.sender, message.receiver
+        return self._world.directions.get(direction, self._world.pipeline)
+
+
+def _coming(message: Message) -> str:
+    return (
+        f"what rank {message.receiver} needs for {message.consumer}, "
+        f"the result of {message.producer} on rank {message.sender},"
+    )
+
+
+def _leaving(message: Message) -> str:
+    return f"rank {message.receiver}'s readiness to take the result of {message.producer}"

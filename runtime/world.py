@@ -1,0 +1,169 @@
+"""This process among all: the rank and replica it is, and over what it talks to the others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import permutations, product
+
+import torch
+from torch import distributed as dist
+
+from synth.errors import InputError
+
+Group = dist.ProcessGroup
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Processes laid out as replicas of one pipeline: process number ``replica * num_ranks + rank``.
+
+    Parameters
+    ----------
+    rank, num_ranks
+        The pipeline rank and how many there are.
+    replica, num_replicas
+        Which copy of the pipeline.
+    device
+        Where this rank computes.
+    store
+        Where the processes meet.
+    pipeline
+        The group of this replica's ranks, on the CPU.
+    replicas
+        The group of this rank's copies, on the device; None without any.
+    directions
+        For (sender, receiver), the group that carries their messages. gloo needs none: it carries all over
+        ``pipeline``. On NCCL each direction has its own, so that no message waits behind one of another.
+    """
+
+    rank: int
+    num_ranks: int
+    replica: int
+    num_replicas: int
+    device: torch.device
+    store: dist.Store
+    pipeline: Group
+    replicas: Group | None
+    directions: dict[tuple[int, int], Group]
+
+    @property
+    def number(self) -> int:
+        """This process's number among all."""
+        return self.process_of(self.rank)
+
+    def process_of(self, rank: int) -> int:
+        """The number among all processes of a rank of this replica."""
+        return self.replica * self.num_ranks + rank
+
+
+def join(num_ranks: int, *, device: torch.device | None = None, timeout_s: float = 60.0) -> World:
+    """Meet the other processes as ``torchrun`` set them up; every process calls this once.
+
+    Parameters
+    ----------
+    num_ranks
+        Ranks of the pipeline; with more processes, a multiple of it, there are replicas.
+    device
+        Where to compute: by default this process's GPU where there are as many as local processes, else
+        the CPU.
+    timeout_s
+        For how long any operation of the groups may take.
+
+    Raises
+    ------
+    InputError
+        When the number of processes is no multiple of ``num_ranks``.
+    """
+    timeout = timedelta(seconds=timeout_s)
+    store, process, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    return join_at(store, process, size, num_ranks, device=device, timeout_s=timeout_s)
+
+
+def join_at(
+    store: dist.Store,
+    process: int,
+    num_processes: int,
+    num_ranks: int,
+    *,
+    device: torch.device | None = None,
+    timeout_s: float = 60.0,
+) -> World:
+    """Meet the other processes at a store; otherwise as :func:`join`."""
+    if num_processes % num_ranks:
+        raise InputError(
+            f"{num_processes} processes are started for a schedule of {num_ranks} ranks: start {num_ranks}, "
+            "or a multiple of it for replicas"
+        )
+    device = _own_device(process) if device is None else device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=process,
+            world_size=num_processes,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    return _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+
+
+def _groups(
+    store: dist.Store, process: int, num_replicas: int, num_ranks: int, device: torch.device, timeout_s: float
+) -> World:
+    """Make all groups; every process makes every group, in the same order."""
+    replica, rank = divmod(process, num_ranks)
+    timeout = timedelta(seconds=timeout_s)
+
+    def group(members: list[int], backend: str | None) -> Group:
+        made: Group = dist.new_group(members, backend=backend, timeout=timeout)
+        return made
+
+    pipelines = [group([r * num_ranks + s for s in range(num_ranks)], "gloo") for r in range(num_replicas)]
+    copies = [
+        group([r * num_ranks + s for r in range(num_replicas)], None)
+        for s in range(num_ranks if num_replicas > 1 else 0)
+    ]
+    directions: dict[tuple[int, int], Group] = {}
+    pairs = permutations(range(num_ranks), 2) if device.type == "cuda" else ()
+    for (a, b), r in product(pairs, range(num_replicas)):
+        made = group([r * num_ranks + a, r * num_ranks + b], "nccl")
+        if r == replica and rank in (a, b):
+            directions[a, b] = made
+            _send_a_first_message(made, r * num_ranks + a, r * num_ranks + b, process, device)
+    return World(
+        rank=rank,
+        num_ranks=num_ranks,
+        replica=replica,
+        num_replicas=num_replicas,
+        device=device,
+        store=store,
+        pipeline=pipelines[replica],
+        replicas=copies[rank] if copies else None,
+        directions=directions,
+    )
+
+
+def _send_a_first_message(
+    group: Group, sender: int, receiver: int, process: int, device: torch.device
+) -> None:
+    """Connect a direction: NCCL does so at its first message, and keeps both sides until it has.
+
+    Within a step one side may be far behind; here all directions come up in one order.
+    """
+    message = torch.zeros(1, device=device)
+    if process == sender:
+        dist.send(message, receiver, group=group)
+    else:
+        dist.recv(message, sender, group=group)
+    torch.cuda.synchronize(device)
+
+
+def _own_device(process: int) -> torch.device:
+    local = int(os.environ.get("LOCAL_RANK", process))
+    enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(
+        os.environ.get("LOCAL_WORLD_SIZE", local + 1)
+    )
+    return torch.device("cuda", local) if enough else torch.device("cpu")

@@ -1,0 +1,262 @@
+"""What the processes of the runtime's tests do: run a schedule beside the same steps without a pipeline.
+
+Imported by those processes, so it imports no solver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from runtime.deferred import defer_weights
+from runtime.executor import Options, PipelineRunner
+from runtime.randomness import seeded
+from runtime.shapes import TensorSpec
+from runtime.stage import Division
+from runtime.timeline import gather_timeline
+from runtime.train import main
+from runtime.world import World, join_at
+from synth.document import write_timeline
+from synth.schedule import Schedule
+
+ROWS, POSITIONS, TOKENS = 2, 3, 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """How to run a schedule."""
+
+    schedule: Schedule
+    division: Division | None = None
+    dropout: float = 0.0
+    dtype: torch.dtype = torch.float32
+    autocast: torch.dtype | None = None
+    steps: int = 2
+    model: str = "mixed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rank saw: whether all was bit-equal, the largest difference, its losses, those expected."""
+
+    equal: bool
+    difference: float
+    losses: tuple[float, ...]
+    expected: tuple[float, ...]
+    buffers_made: int
+
+
+def make_stages(case: Case) -> list[nn.Module]:
+    """Stages of different widths and layers, the first one on tokens; the same in every process."""
+    torch.manual_seed(7)
+    count = case.schedule.problem.num_stages
+    widths = [6 + 2 * (stage % 3) for stage in range(count + 1)]
+    return [
+        STAGES[case.model](stage, widths[stage], widths[stage + 1], case.dropout).to(case.dtype)
+        for stage in range(count)
+    ]
+
+
+def mixed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
+    """All the layers that can defer, and a parameter that cannot."""
+    norm = nn.LayerNorm(8) if stage % 2 else nn.RMSNorm(8)
+    parts = [nn.Linear(width, 8), norm, nn.GELU(), nn.Dropout(dropout), Scale(8), nn.Linear(8, out)]
+    return nn.Sequential(*([nn.Embedding(TOKENS, width)] if stage == 0 else []), *parts)
+
+
+def odd_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
+    """Stages that hand their input through, use a layer twice, or have no parameter at all."""
+    if stage == 0:
+        return nn.Sequential(nn.Embedding(TOKENS, 6), nn.Linear(6, 6))
+    return (nn.Identity(), Twice(6), nn.Tanh())[stage % 3]
+
+
+class Scale(nn.Module):
+    """A parameter of its own, outside of any layer that can defer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.linspace(0.5, 1.5, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+class Twice(nn.Module):
+    """One layer used twice, with a nonlinearity between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.sin(self.layer(x)))
+
+
+class Recomputed(nn.Module):
+    """Activation checkpointing: keeps its input alone and runs again in backward."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.inside, x, use_reentrant=False)
+
+
+def recomputed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
+    return Recomputed(mixed_stage(stage, width, out, dropout))
+
+
+STAGES = {"mixed": mixed_stage, "odd": odd_stage, "recomputed": recomputed_stage}
+
+
+def mean_square(y: Tensor, target: Tensor) -> Tensor:
+    return ((y - target[..., : y.shape[-1]]) ** 2).mean()
+
+
+def make_batch(case: Case, step: int, replica: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(100 * step + replica)
+    rows = ROWS * case.schedule.problem.num_microbatches
+    tokens = torch.randint(TOKENS, (rows, POSITIONS), generator=random)
+    return tokens, torch.randn((rows, POSITIONS, 10), generator=random, dtype=case.dtype)
+
+
+def make_runner(
+    case: Case, world: World, stages: list[nn.Module], *, timeout_s: float = 30, patience_s: float = 20
+) -> PipelineRunner:
+    own = {stage: stages[stage] for stage in case.schedule.problem.stages_by_rank[world.rank]}
+    if case.division is not Division.NATIVE:
+        for module in own.values():
+            defer_weights(module)
+    return PipelineRunner(
+        case.schedule,
+        own,
+        world=world,
+        microbatch=TensorSpec((ROWS, POSITIONS), torch.int64),
+        loss=mean_square,
+        options=Options(
+            timeout_s=timeout_s, patience_s=patience_s, seed=3, autocast=case.autocast, division=case.division
+        ),
+    )
+
+
+def reference_step(case: Case, stages: list[nn.Module], step: int, num_replicas: int) -> float:
+    """The same step without a pipeline: microbatch by microbatch, gradients summed in their order."""
+    count, losses = case.schedule.problem.num_microbatches, []
+    for replica in range(num_replicas):
+        batch, targets = make_batch(case, step, replica)
+        for i, (x, target) in enumerate(zip(batch.split(ROWS), targets.split(ROWS), strict=True)):
+            for s, stage in enumerate(stages):
+                with (
+                    seeded(3, step, s, replica * count + i, torch.device("cpu")),
+                    torch.autocast("cpu", case.autocast, enabled=case.autocast is not None),
+                ):
+                    x = stage(x)
+                    if s == len(stages) - 1:
+                        loss = mean_square(x, target)
+            losses.append(loss.detach())
+            (loss / (count * num_replicas)).backward()
+    return torch.stack(losses).mean().item()
+
+
+def against_reference(store, number: int, count: int, case: Case) -> Outcome:
+    """Run optimizer steps with and without a pipeline and compare losses and all gradients."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    stages, reference = make_stages(case), make_stages(case)
+    runner = make_runner(case, world, stages)
+    optimizer = torch.optim.SGD([*runner.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1)
+    expected_optimizer = torch.optim.SGD([p for s in reference for p in s.parameters()], lr=0.1)
+    equal, difference, losses, expected = True, 0.0, [], []
+    for step in range(case.steps):
+        expected_optimizer.zero_grad()
+        wanted = reference_step(case, reference, step, world.num_replicas)
+        loss = runner.step(*make_batch(case, step, world.replica))
+        if loss is not None:
+            losses.append(loss.item())
+            expected.append(wanted)
+        for stage, module in runner.modules.items():
+            for ours, theirs in zip(module.parameters(), reference[stage].parameters(), strict=True):
+                equal &= torch.equal(ours.grad, theirs.grad)
+                difference = max(difference, (ours.grad - theirs.grad).abs().max().item())
+        optimizer.step()
+        expected_optimizer.step()
+    made = runner._transport.buffers.made
+    runner.close()
+    return Outcome(equal, difference, tuple(losses), tuple(expected), made)
+
+
+def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str, str, float]:
+    """Run a case in which something goes wrong; the error's type, its text, and after how many seconds."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=20)
+    stages = make_stages(case)
+    if fault == "shapes" and number == 1:
+        stages[1] = nn.Linear(5, 5)
+    if fault == "orders" and number == 1:
+        case = replace(case, schedule=reordered(case.schedule))
+    began = time.monotonic()
+    try:
+        runner = make_runner(case, world, stages, timeout_s=3, patience_s=3)
+        batch, target = make_batch(case, 0, 0)
+        if fault == "loss":
+            target = target * float("nan")
+        if fault == "raises" and number == 1:
+            stages[1].register_forward_hook(fail)
+        if fault == "sleeps" and number == 1:
+            stages[1].register_forward_hook(sleep)
+        if fault == "dies" and number == 1:
+            stages[1].register_forward_hook(lambda *_: os._exit(9))
+        if fault == "rows":
+            batch = batch[:-1]
+        runner.step(batch, target)
+        runner.step(batch, target)
+    except Exception as error:
+        return type(error).__name__, str(error), time.monotonic() - began
+    return "nothing", "", 0.0
+
+
+def fail(*_) -> None:
+    raise RuntimeError("the layer is broken")
+
+
+def sleep(*_) -> None:
+    time.sleep(6)
+
+
+def reordered(schedule: Schedule) -> Schedule:
+    """The same ops, the last two of rank 0 the other way round."""
+    first, *others = schedule.ranks
+    return Schedule(schedule.problem, ((*first[:-2], first[-1], first[-2]), *others))
+
+
+def train(
+    store, number: int, count: int, port: int, arguments: list[str], odd: list[str] | None = None
+) -> tuple[int, str, str]:
+    """What ``torchrun`` would start: the exit code and what goes to standard output and error.
+
+    ``odd`` are arguments that process 1 alone gets.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(address, RANK=str(number), WORLD_SIZE=str(count))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments + (odd or []) * (number == 1))
+    return code, out.getvalue(), err.getvalue()
+
+
+def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None:
+    """The timeline document of a second step, on the pipeline's rank 0."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_stages(case))
+    for step in range(2):
+        runner.step(*make_batch(case, step, 0))
+    timeline = gather_timeline(runner, "a test")
+    runner.close()
+    return None if timeline is None else write_timeline(timeline)

@@ -1,0 +1,38 @@
+"""Measured steps as schedules: nanoseconds to ticks."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synth.measured import MeasuredOp, Timeline
+from synth.schedule import measure
+from tests.builders import good_schedule
+
+
+def as_measured(schedule, *, tick_ns=1000, begin_ns=0, late_ns=0):
+    """The timeline of a step that ran as planned, every op ending later by so much."""
+    ranks = tuple(
+        tuple(
+            MeasuredOp(op, begin_ns + tick_ns * start, begin_ns + tick_ns * end + late_ns)
+            for op, start, end in rank
+        )
+        for rank in schedule.ranks
+    )
+    return Timeline(problem=schedule.problem, ranks=ranks)
+
+
+@given(st.integers(0, 10**15), st.integers(-499, 499))
+def test_step_that_ran_as_planned_is_the_schedule(begin_ns, late_ns):
+    """Whenever it began, and less than half a tick off."""
+    plan = good_schedule()
+    timeline = as_measured(plan, begin_ns=begin_ns, late_ns=late_ns)
+    assert timeline.schedule == plan
+    assert timeline.orders == plan.orders
+
+
+def test_ticks_have_the_length_that_the_problem_gives_them():
+    plan = good_schedule()
+    slow = replace(plan.problem, tick_seconds=1e-3)
+    timeline = replace(as_measured(plan, tick_ns=1_000_000), problem=slow)
+    assert measure(timeline.schedule) == measure(plan)

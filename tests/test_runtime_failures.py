@@ -1,0 +1,75 @@
+"""Whatever goes wrong on one rank: every rank says so within seconds, and none hangs."""
+
+import re
+
+import pytest
+
+from synth.baselines import baseline_orders
+from synth.timing import schedule_orders
+from tests.builders import EITHER, two_by_two
+from tests.runtime_cases import Case, failing
+from tests.runtime_pool import Pool
+
+WITHIN_SECONDS = 20
+"""A step's 3 s of patience and 3 s for a message, and what a loaded machine may add."""
+
+THREE = two_by_two(EITHER, num_microbatches=4, stage_to_rank=(0, 1, 2))
+
+FAULTS = {
+    "shapes": (
+        "InputError",
+        r"stage 1 cannot take what stage 0 gives, \(2, 3, 8\) of float32: .*",
+    ),
+    "orders": ("InputError", "rank 1 is given another schedule than rank 0: give all the same"),
+    "raises": ("RuntimeError", "the layer is broken"),
+    "loss": (
+        "LossError",
+        "the loss of microbatch 0 is nan: lower the learning rate, or look at the batch",
+    ),
+    "rows": ("InputError", r"the batch has 7 rows: give a multiple of the 4 microbatches"),
+}
+"""What each fault is called where it happens."""
+
+
+def case():
+    return Case(schedule=schedule_orders(THREE, baseline_orders("zb-h1", THREE)))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_on_one_rank_is_told_on_all(pool, fault):
+    kind, says = FAULTS[fault]
+    answers = pool.run(3, failing, case(), fault)
+    own = [text for name, text, _ in answers if name == kind]
+    assert own
+    assert all(re.fullmatch(says, text) for text in own)
+    told = [text for name, text, _ in answers if name != kind]
+    assert len(told) >= 1
+    assert all(re.match(r"rank \d failed in .*: ", text) for text in told), told
+    assert {name for name, _, _ in answers} == {kind, "PeerError"}
+    assert max(seconds for _, _, seconds in answers) < WITHIN_SECONDS
+
+
+def test_peer_that_never_sends_is_named_on_all(pool):
+    answers = pool.run(3, failing, case(), "sleeps")
+    texts = [text for _, text, _ in answers]
+    assert {name for name, _, _ in answers} <= {"StalledError", "PeerError"}
+    assert any("did not come within 3 s" in text for text in texts)
+    assert all("rank 1" in text for text in texts)
+    assert max(seconds for _, _, seconds in answers) < WITHIN_SECONDS
+
+
+def test_schedule_for_other_ranks_is_refused_by_every_process(pool):
+    with pytest.raises(AssertionError, match="2 processes are started for a schedule of 3 ranks: start 3"):
+        pool.run(2, failing, case(), "none")
+
+
+def test_rank_that_dies_is_named_on_all():
+    pool = Pool(3)
+    try:
+        answers = pool.run(3, failing, case(), "dies", dead=1)
+    finally:
+        pool.close()
+    assert {name for name, _, _ in answers} <= {"PeerError", "PipelineError"}
+    assert len(answers) == 2
+    assert all("rank 1" in text for _, text, _ in answers)
+    assert max(seconds for _, _, seconds in answers) < WITHIN_SECONDS

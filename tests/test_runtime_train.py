@@ -1,0 +1,138 @@
+"""The example end to end: the loss goes down, a run resumes as if it had never stopped, timelines."""
+
+import re
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from synth.baselines import baseline_orders
+from synth.certificate import Certificate, Provenance
+from synth.document import ScheduleDocument, read_timeline, write_schedule
+from synth.placement import PlacementKind
+from synth.problem import uniform_problem
+from synth.timing import schedule_orders
+from tests.builders import EITHER
+from tests.runtime_cases import Case, timeline_of_a_step, train
+
+FEW = ["--microbatch-size", "2", "--positions", "16", "--hidden", "32", "--vocabulary", "32"]
+
+
+def schedule(name, num_ranks, chunks=1, kind=PlacementKind.LOOP):
+    problem = uniform_problem(num_ranks, 4, EITHER, chunks=chunks, kind=kind, transfer_ticks=1)
+    return schedule_orders(problem, baseline_orders(name, problem))
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a schedule document; its path."""
+
+    def write(name, num_ranks, **options):
+        made = schedule(name, num_ranks, **options)
+        claim = Certificate(objective=made.problem.objective, value=made.value, lower_bound=0, bound_from="")
+        origin = Provenance(method=name, created="2026-01-01", tool_version="0")
+        path = tmp_path / f"{name}-{num_ranks}.json"
+        path.write_text(write_schedule(ScheduleDocument.of(made, claim, origin)))
+        return str(path)
+
+    return write
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def run(pool, count, *arguments):
+    """The losses of a run, in print."""
+    answers = pool.run(count, train, free_port(), [*arguments, *FEW])
+    assert [code for code, _, _ in answers] == [0] * count, answers
+    return re.findall(r"loss ([\d.]+)", "".join(out for _, out, _ in answers))
+
+
+def test_loss_goes_down(pool, written):
+    losses = [float(loss) for loss in run(pool, 2, "--schedule", written("zb-h1", 2), "--steps", "25")]
+    assert losses[0] > 3.4, "about the logarithm of 32 tokens"
+    assert losses[-1] < losses[0] - 0.7
+
+
+def test_schedules_divisions_and_replicas_give_the_same_losses(pool, written):
+    one = run(pool, 2, "--schedule", written("1f1b", 2), "--steps", "4", "--layers", "4")
+    native = run(
+        pool, 2, "--schedule", written("zb-h1", 2), "--steps", "4", "--layers", "4", "--division", "native"
+    )
+    assert native == one
+    halves = run(pool, 4, "--schedule", written("zb-h1", 2), "--steps", "4", "--layers", "4")
+    assert len(halves) == 4
+    assert halves != one, "twice the batch"
+
+
+def test_run_resumes_with_the_same_losses(pool, written, tmp_path):
+    """Even on other ranks: a checkpoint is by stage."""
+    folder = str(tmp_path / "checkpoints")
+    two, four = written("v-half", 2, chunks=2, kind=PlacementKind.V), written("zb-h2", 4)
+    whole = run(pool, 2, "--schedule", two, "--steps", "6")
+    first = run(pool, 2, "--schedule", two, "--steps", "3", "--checkpoints", folder)
+    rest = run(pool, 4, "--schedule", four, "--steps", "3", "--resume", folder)
+    assert first + rest == whole
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-3"]
+
+
+def test_resuming_without_a_checkpoint_is_refused_on_all_ranks(pool, written, tmp_path):
+    arguments = ["--schedule", written("zb-h1", 2), "--steps", "1", "--resume", str(tmp_path)]
+    answers = pool.run(2, train, free_port(), arguments)
+    assert [code for code, _, _ in answers] == [2, 2]
+    assert all("holds no checkpoint: name the folder" in err for _, _, err in answers)
+
+
+def test_checkpoint_of_another_model_is_refused(pool, written, tmp_path):
+    folder, path = str(tmp_path / "checkpoints"), written("zb-h1", 2)
+    run(pool, 2, "--schedule", path, "--steps", "1", "--checkpoints", folder)
+    answers = pool.run(2, train, free_port(), ["--schedule", path, "--resume", folder, "--hidden", "64"])
+    assert [code for code, _, _ in answers] == [2, 2]
+    assert all("is of another model than this run" in err for _, _, err in answers)
+
+
+def test_rank_with_another_model_is_told_on_all(pool, written):
+    answers = pool.run(2, train, free_port(), ["--schedule", written("zb-h1", 2), *FEW], ["--hidden", "64"])
+    (code, _, told), (own_code, _, own) = answers
+    assert (own_code, code) == (2, 1)
+    assert own.startswith("rank 1: stage 1 cannot take what stage 0 gives, (2, 16, 32) of float32: ")
+    assert told.startswith("rank 0: rank 1 failed in starting: stage 1 cannot take what stage 0 gives")
+
+
+def test_timeline_of_a_step_has_its_orders_and_no_overlaps(pool):
+    made = schedule("v-half", 2, chunks=2, kind=PlacementKind.V)
+    text, nothing = pool.run(2, timeline_of_a_step, Case(schedule=made))
+    assert nothing is None
+    timeline = read_timeline(text)
+    assert timeline.orders == made.orders
+    ends = {op: end for rank in timeline.ranks for op, _, end in rank}
+    for rank in timeline.ranks:
+        assert all(a.end_ns <= b.start_ns for a, b in pairwise(rank))
+        for op, start, end in rank:
+            assert 0 <= start < end
+            if op.kind == "F" and op.stage > 0:
+                assert start >= ends[op._replace(stage=op.stage - 1)] - 2_000_000, "clocks within 2 ms"
+
+
+def test_torchrun_trains_and_writes_a_timeline(written, tmp_path):
+    """The README's command."""
+    path, timeline = written("zb-h1", 2), tmp_path / "timeline.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "runtime.train", "--schedule", path, "--steps", "2", "--timeline", str(timeline), *FEW]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"step \d  loss", done.stdout)) == 2
+    assert read_timeline(timeline.read_text()).orders == schedule("zb-h1", 2).orders
+
+
+def test_torchrun_with_other_processes_than_ranks_is_refused(written):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    command += ["-m", "runtime.train", "--schedule", written("zb-h1", 2)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    assert "1 processes are started for a schedule of 2 ranks: start 2" in done.stderr
