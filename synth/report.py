@@ -14,12 +14,9 @@ from rich.text import Text
 
 from synth.bounds import Bound
 from synth.certificate import Certificate
-<<<<<<< HEAD
+from synth.comparison import Comparison, Times
 from synth.explain.idle import RankIdle, Wait
 from synth.explain.what_if import Answer
-=======
-from synth.comparison import Comparison, Times
->>>>>>> runtime
 from synth.grid import render_grid
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
@@ -95,7 +92,6 @@ def bound_table(problem: Problem, bounds: Sequence[Bound]) -> Table:
     return _with_whole_numbers(table)
 
 
-<<<<<<< HEAD
 def idle_table(ranks: Sequence[RankIdle]) -> Table:
     """What every rank waits for, in ticks; causes that no rank has are left out."""
     table = _table("What the ranks wait for, in ticks")
@@ -131,7 +127,8 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         table.add_row(*row)
     return _with_whole_numbers(table)
-=======
+
+
 def timeline_tables(comparison: Comparison) -> list[Table]:
     """Plan and reality: in total and by rank, then by stage and kind of op."""
     spans = _times_table("Plan and reality, seconds", "of")
@@ -156,7 +153,6 @@ def _times_table(title: str, heading: str) -> Table:
 
 def _times_cells(times: Times) -> list[str]:
     return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+z.1%}"]
->>>>>>> runtime
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:

@@ -1,5 +1,4 @@
-<<<<<<< HEAD
-"""Fixtures that the tests of several commands share."""
+"""Fixtures that several test modules share."""
 
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from hypothesis import settings
 
 from synth import cli
 from synth.document import write_problem
+from tests.runtime_pool import Pool
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")  # the first example may wait for a compiler
@@ -47,12 +47,6 @@ def schedule_file(run, problem_file):
     path = problem_file.parent / "schedule.json"
     assert run("synthesize", problem_file, "-o", path, *FAST).code == 0
     return path
-=======
-"""What several test modules share."""
-
-import pytest
-
-from tests.runtime_pool import Pool
 
 
 @pytest.fixture(scope="session")
@@ -61,4 +55,3 @@ def pool():
     pool = Pool(4)
     yield pool
     pool.close()
->>>>>>> runtime
