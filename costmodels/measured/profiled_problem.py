@@ -114,7 +114,7 @@ def _stage_costs(stage: StageProfile, quantiser: Quantiser) -> StageCosts:
 def _transfers(
     profile: Profile, pipeline: Pipeline, stage_to_rank: Sequence[int], links: LinkCosts | None
 ) -> list[list[float]]:
-    """Seconds for every ordered pair of ranks, by the largest thing it carries; 0 where it carries nothing."""
+    """Seconds for every ordered pair of ranks, by the largest it carries; 0 where it carries nothing."""
     ranks = range(pipeline.num_ranks)
     seconds = [[0.0] * pipeline.num_ranks for _ in ranks]
     if links is None:
@@ -133,8 +133,8 @@ def _limits(text: str, problem: Problem, workspace: Sequence[int]) -> tuple[int,
     for rank, (limit, taken) in enumerate(zip(limits, workspace, strict=True)):
         if limit < taken:
             raise InputError(
-                f"--memory-limit {text} is given, and an op of rank {rank} takes {taken} bytes while it runs: "
-                "give more"
+                f"--memory-limit {text} is given, and an op of rank {rank} takes {taken} bytes while it "
+                "runs: give more"
             )
     return tuple(limit - taken for limit, taken in zip(limits, workspace, strict=True))
 
@@ -148,8 +148,7 @@ def provenance(
             *profile.how,
             f"model: {profile.name}, layers per stage {' '.join(str(len(s.layers)) for s in profile.stages)}",
             f"backward divided: {_divisions(profile)}",
-            f"spread of a time: at most {_largest_spread(profile):.1%} of its median "
-            "(half of the quartiles' distance)",
+            *_spread(profile),
             "static bytes: weights with buffers, their gradients, and what the optimizer keeps",
             f"workspace of one op, not in its costs: at most {max(made.workspace_bytes)} bytes"
             + (
@@ -173,5 +172,10 @@ def _divisions(profile: Profile) -> str:
     return f"{profile.split}, stage{plural} {', '.join(others)} {Split.NATIVE} (no layer there can defer)"
 
 
-def _largest_spread(profile: Profile) -> float:
-    return max(spread.relative for stage in profile.stages for spread in stage.times.values())
+def _spread(profile: Profile) -> list[str]:
+    """How far repeated times spread; nothing where they were not repeated."""
+    spreads = [spread for stage in profile.stages for spread in stage.times.values() if spread.count > 1]
+    if not spreads:
+        return []
+    largest = max(spread.relative for spread in spreads)
+    return [f"spread of a time: at most {largest:.1%} of its median (half of the quartiles' distance)"]

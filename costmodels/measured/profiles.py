@@ -75,7 +75,7 @@ class StageProfile:
     memory
         What it holds.
     division
-        In words, how its backward is divided.
+        How its backward is divided.
     sent_bytes
         What it sends to the next stage, and gets back as a gradient.
     """
@@ -83,7 +83,7 @@ class StageProfile:
     layers: tuple[str, ...]
     times: Mapping[OpKind, Spread]
     memory: StageBytes
-    division: str
+    division: Split
     sent_bytes: int
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Protocol
@@ -33,7 +33,9 @@ _PER_SECOND = 10**9
 class Bench(Protocol):
     """What stages are run on."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device:
+        """Where weights and inputs are."""
 
     def running(self) -> contextlib.AbstractContextManager[object]:
         """Inside of it the model is made and run."""
@@ -54,10 +56,18 @@ class RealBench:
 
     device: torch.device
     repetitions: Repetitions = field(default_factory=Repetitions)
+    threads: int | None = None
+    """Of the CPU; None leaves them as they are."""
 
-    def running(self) -> contextlib.AbstractContextManager[object]:
-        """Nothing special."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """With so many threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def times(self, runs: Sequence[StageRun], split: Split) -> list[OpTimes]:
         """Measured."""
@@ -71,7 +81,9 @@ class RealBench:
         """The device, and how often each op ran."""
         on_cuda = self.device.type == "cuda"
         device = (
-            torch.cuda.get_device_name(self.device) if on_cuda else f"CPU, {torch.get_num_threads()} threads"
+            torch.cuda.get_device_name(self.device)
+            if on_cuda
+            else f"CPU, {_counted(self.threads or torch.get_num_threads(), 'thread')}"
         )
         clock = "device events" if on_cuda else "host time"
         return (
@@ -80,6 +92,10 @@ class RealBench:
             f"after {self.repetitions.warm_up} to warm up",
             "bytes: what the allocator holds after each op",
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +197,7 @@ def _profile(
             layers=layers,
             times=times,
             memory=stage_bytes(run, split, allocator, optimizer_copies),
-            division=split if split is Split.NONE else Split(run.division),
+            division=split if split is Split.NONE else Split(run.division.value),
             sent_bytes=run.sent_bytes,
         )
         for layers, run, times in zip(names, runs, bench.times(runs, split), strict=True)

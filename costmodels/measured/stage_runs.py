@@ -99,7 +99,7 @@ def stage_runs(model: Model, counts: Sequence[int], split: Split, device: torch.
     first = 0
     for index, count in enumerate(counts):
         is_last = index == len(counts) - 1
-        module = nn.Sequential(*model.layers[first : first + count]).to(device)
+        module = _on_device(nn.Sequential(*model.layers[first : first + count]), device)
         if split is Split.DEFERRED:
             defer_weights(module)
         stage = Stage(index, module, Division.NATIVE if split is Split.NATIVE else None)
@@ -109,6 +109,12 @@ def stage_runs(model: Model, counts: Sequence[int], split: Split, device: torch.
         runs.append(StageRun(stage, x, grad, loss))
         x, first = y, first + count
     return runs
+
+
+def _on_device(module: nn.Sequential, device: torch.device) -> nn.Sequential:
+    """The module moved where it is elsewhere: weights without numbers cannot move."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return module if all(tensor.device == device for tensor in tensors) else module.to(device)
 
 
 def _through(module: nn.Sequential, x: Tensor, model: Model, first: int) -> Tensor:

@@ -39,8 +39,8 @@ def time_ops(
 ) -> list[OpTimes]:
     """Time the ops of all stages.
 
-    The stages take turns within a repetition, so that what disturbs the machine for a while disturbs them
-    all. On CUDA the host waits for the device once a repetition only: as in training, launches run ahead where the
+    The stages take turns within a repetition, so that what disturbs the machine for a while disturbs all.
+    On CUDA the host waits for the device once a repetition only: as in training, launches run ahead where the
     device is the slower of the two, and gaps count where it is not.
 
     Parameters

@@ -226,7 +226,8 @@ def _duration_ns(given: Any, what: str, name: str) -> int:
         raise InputError(
             f"{what} in {name} lasts {given} microseconds: a time is a finite number of at least 0"
         )
-    return round(given * _NS_PER_US)
+    microseconds: float = given
+    return round(microseconds * _NS_PER_US)
 
 
 def _stage_to_rank(ranges: list[_Range]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from synth.cli.commands import (
     import_orders,
     instances,
     model,
+    profile,
     simulate,
     synthesize,
     verify,
@@ -28,5 +29,6 @@ COMMANDS: dict[str, ModuleType] = {
     "explain": explain,
     "export": export,
     "model": model,
+    "profile": profile,
 }
 """By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""
