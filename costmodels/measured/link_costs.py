@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synth.document.text import layout
 from synth.errors import InputError
 
 FORMAT, VERSION = "pipesynth.links", 1
@@ -104,7 +105,7 @@ def write_links(links: LinkCosts) -> str:
         "latency_s": links.latency_s,
         "bytes_per_s": links.bytes_per_s,
     }
-    return json.dumps(document, indent=2) + "\n"
+    return layout(document)
 
 
 def read_links(text: str, source: str) -> LinkCosts:

@@ -66,6 +66,8 @@ def probe(output: str, rounds: int, largest: int) -> None:
     links = measure_links(join(size), sizes, rounds)
     if links is not None:
         write_whole(output, write_links(links))
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def measure_links(

@@ -17,7 +17,7 @@ from costmodels.measured.factories import Model, load_model
 from costmodels.measured.memory import stage_bytes, static_bytes
 from costmodels.measured.profiles import Profile, Split, StageProfile
 from costmodels.measured.saved_tensors import saved_bytes
-from costmodels.measured.shapes_only import estimate_ops, precision_of
+from costmodels.measured.shapes_only import ConvertibleWeights, estimate_ops, precision_of
 from costmodels.measured.stage_runs import StageRun, stage_runs
 from costmodels.measured.timing import OpTimes, Repetitions, time_ops
 from costmodels.partition import Chain, CutRules, cut_layers
@@ -106,10 +106,11 @@ class ShapesBench:
     efficiencies: Efficiencies = field(default_factory=Efficiencies)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def running(self) -> contextlib.AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
         """Tensors have shapes and no numbers."""
-        mode: contextlib.AbstractContextManager[object] = FakeTensorMode()
-        return mode
+        with FakeTensorMode() as fake, ConvertibleWeights(fake):
+            yield
 
     def times(self, runs: Sequence[StageRun], split: Split) -> list[OpTimes]:
         """Estimated."""

@@ -13,8 +13,9 @@ from costmodels.measured.stage_runs import StageRun
 class SavedStorages:
     """Counts the distinct storages that are saved while it is active.
 
-    Views of one storage count once, as large as all of it; storages that live anyway do not count. Of what
-    runs under activation checkpointing nothing is seen: it does its own saving, and its input is an argument.
+    Views of one storage count once, as large as all of it; weights and buffers do not count. What was there
+    before, such as the targets of a loss, does: it is saved, though not allocated. Of what runs under
+    activation checkpointing only the input is seen, which is all that is kept.
 
     Parameters
     ----------

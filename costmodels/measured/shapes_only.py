@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -39,6 +40,7 @@ _COUNTED_AS: Mapping[Any, Any] = {
         _ATEN._scaled_dot_product_flash_attention_backward
     ),
 }
+_MOVE_NOTHING = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _ATTENTION = ("_scaled_dot_product", "_flash_attention", "_efficient_attention")
 
 
@@ -52,7 +54,7 @@ class WorkCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         made = func(*args, **kwargs)
-        if not (func.is_view or func is _ATEN._unsafe_view.default):
+        if _moves(func, made):
             flops = _flops(func, args, kwargs, made)
             fused = func._overloadpacket.__name__.startswith(_ATTENTION)
             self.works.append(
@@ -63,6 +65,29 @@ class WorkCounter(TorchDispatchMode):
                 )
             )
         return made
+
+
+class ConvertibleWeights(TorchDispatchMode):
+    """Lets modules of fake weights be converted, as by ``.bfloat16()``, which weak references to them forbid.
+
+    Fake tensor modes remember the tensors they make by such references; only real tensors need the memory.
+    """
+
+    def __init__(self, fake: FakeTensorMode) -> None:
+        super().__init__()
+        self._remembered = fake.fake_tensor_converter.tensor_memo
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self._remembered.clear()
+        return made
+
+
+def _moves(func: Any, made: Any) -> bool:
+    """Whether an op touches memory: it makes tensors, none of them a view or without content."""
+    if func.is_view or func._overloadpacket.__name__ in _MOVE_NOTHING:
+        return False
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(made))
 
 
 def _flops(func: Any, args: Any, kwargs: Any, made: Any) -> int:
