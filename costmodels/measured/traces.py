@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def read_traces(texts: Mapping[str, str]) -> TraceTimes:
         stage_to_rank=_stage_to_rank(ranges),
         num_microbatches=1 + max(found_range.op.microbatch for found_range in ranges),
         on_device=on_device,
-        names=tuple(texts),
+        names=tuple(map(os.path.basename, texts)),
     )
 
 
