@@ -49,7 +49,8 @@ def test_golden_traces_by_their_device_side():
     assert problem.source == (
         "times: medians of device-side PP: ranges in pp-trace-rank0.json, pp-trace-rank1.json; "
         "spread of a time: at most 1.9% of its median (half of the quartiles' distance); "
-        "rounding to ticks of 1e-06 s: at most 0.51% of an op; memory and transfers: none, a trace does not say them"
+        "rounding to ticks of 1e-06 s: at most 0.51% of an op; "
+        "memory and transfers: none, a trace does not say them"
     )
 
 

@@ -94,6 +94,24 @@ class RealBench:
         )
 
 
+def real_bench(device: str | None, repetitions: Repetitions, threads: int | None) -> RealBench:
+    """A bench by the name of its kind of device: ``cpu``, ``cuda``, or None for CUDA where there is any.
+
+    Raises
+    ------
+    InputError
+        When there is no such device.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise InputError(
+            "--device cuda is given, and torch sees no GPU: give cpu, or --shapes-only with --gpu"
+        )
+    on_cuda = has_cuda if device is None else device == "cuda"
+    where = torch.device("cuda", torch.cuda.current_device()) if on_cuda else torch.device("cpu")
+    return RealBench(where, repetitions, threads)
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 

@@ -42,6 +42,8 @@ from synth.ops import OpKind  # noqa: E402
 F, B, W, BW = OpKind
 PRECISIONS = {torch.float32: Precision.FP32, torch.bfloat16: Precision.BF16}
 CUTTING = Cutting(stage_to_rank=(0, 1, 2, 3), counts=CUT)
+FLOAT, INDEX = 4, 8
+"""Bytes of what statistics and tokens are kept in."""
 FITTED_ON = 1
 """The stage, a single block, whose F + B + W sets the one efficiency."""
 
@@ -96,7 +98,7 @@ def this_cpu(threads: int) -> Gpu:
         memory_bytes_per_s=speed,
         nvlink=link,
         network=link,
-        source=f"product of 1024 x 1024 at {peak / 1e9:.0f} GFLOP/s, copy of 256 MiB at {speed / 1e9:.1f} GB/s",
+        source=f"product of 1024 x 1024: {peak / 1e9:.0f} GFLOP/s, copy of 256 MiB: {speed / 1e9:.1f} GB/s",
     )
 
 
@@ -142,6 +144,47 @@ def times(name: str, profiles: dict[Split, Profile], analytic, training: Trainin
     return rows, share
 
 
+def known_differences(name: str, split: Split, stage: int, s: Setting) -> dict[str, int]:
+    """Bytes that torch's layers hold beside the analytic model's, each by its reason, on a CPU."""
+    token, number = s.rows * s.positions, s.dtype.itemsize
+    is_gpt, is_first, is_last = name == "gpt", stage == 0, stage == len(CUT) - 1
+    hidden, norms = token * s.hidden * number, 3 if is_last else 2
+    inner = token * s.width * number
+    row_number = norms * token * FLOAT
+    if is_gpt:
+        f = 2 * row_number  # mean and deviation of every row, for each norm
+        f += is_first * s.positions * INDEX  # which position is which
+        outputs = 9 * hidden
+    else:
+        f = norms * hidden + row_number  # norms keep what they scale, and one number for every row
+        f += 3 * hidden + 4 * s.positions * (s.hidden // s.heads // 2) * number  # rotated copies, and tables
+        f += inner  # the gate behind its non-linearity, not fused with the product
+        outputs = 5 * hidden + 2 * inner
+    differences = {"held after F": f + is_last * FLOAT}  # how many targets count
+    differences["saved by F"] = f + is_last * (
+        FLOAT + token * INDEX
+    )  # and the targets, which were there before
+    if split is Split.DEFERRED:
+        b = 2 * norms * hidden  # norms wait too: for what they scale, and the gradient of their output
+        b += 0 if is_first else hidden  # the runtime keeps the gradient of the stage's input until W
+        if is_gpt:
+            b += 2 * row_number + is_first * s.positions * (INDEX + s.hidden * number)
+        else:
+            b += 0 if is_first else hidden  # and the input, which no layer needs any more
+    else:
+        # Nothing is freed, and what arrives at linear layers and norms comes on top; first stages wait whole.
+        b = differences["held after F"] + kept_until_b(name, stage, s)
+        b += hidden if is_first else outputs + norms * hidden
+        b += is_last * (token * s.vocabulary * number + FLOAT)  # of the logits, and of the loss
+    return {**differences, "held after B": b}
+
+
+def kept_until_b(name: str, stage: int, s: Setting) -> int:
+    """What the analytic model has after F, less what it has after B."""
+    layers = analytic_stages(Style(name), s)[0][stage]
+    return sum(layer.kept_bytes - layer.held_for_w_bytes for layer in layers)
+
+
 def byte_rows(name: str, profiles: dict[str, Profile], analytic, training: Training):
     """Rows of measured, shape-only and analytic bytes."""
     rows = []
@@ -157,6 +200,7 @@ def byte_rows(name: str, profiles: dict[str, Profile], analytic, training: Train
             if split is not Split.NONE:
                 figures["held after B"] = memory.held_after_b, sum(layer.held_for_w_bytes for layer in layers)
             figures["workspace"] = memory.highest_workspace, None
+            known = known_differences(name, split, number, setting())
             for what, (found, predicted) in figures.items():
                 rows.append(
                     {
@@ -168,6 +212,9 @@ def byte_rows(name: str, profiles: dict[str, Profile], analytic, training: Train
                         "measured_bytes": found,
                         "analytic_bytes": predicted,
                         "ratio": None if not predicted else round(found / predicted, 4),
+                        "unexplained_bytes": None
+                        if predicted is None
+                        else found - predicted - known.get(what, 0),
                     }
                 )
     return rows
@@ -181,7 +228,9 @@ def main() -> None:
     os.environ["MEASURED_COSTS_DEVICE"] = options.device
     s = setting()
     gpu = find_gpu(options.gpu) if options.device == "cuda" else this_cpu(s.threads or 1)
-    real = RealBench(torch.device(options.device), Repetitions(s.warm_up, s.repeats), s.threads)
+    real = RealBench(
+        torch.device(options.device), Repetitions(warm_up=s.warm_up, repeats=s.repeats), s.threads
+    )
     time_rows, bytes_rows, shares = [], [], {}
     for style in Style:
         analytic, training = analytic_stages(style, s)

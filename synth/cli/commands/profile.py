@@ -212,24 +212,13 @@ def _profiles(options: argparse.Namespace, pipeline: Pipeline) -> list[Profile]:
 
 
 def _bench(options: argparse.Namespace) -> Bench:
-    import torch
-
-    from costmodels.measured.profiling import RealBench, ShapesBench
+    from costmodels.measured.profiling import ShapesBench, real_bench
     from costmodels.measured.timing import Repetitions
 
     if options.shapes_only:
         return ShapesBench(find_gpu(options.gpu))
-    has_cuda = torch.cuda.is_available()
-    device = options.device or (Device.CUDA if has_cuda else Device.CPU)
-    if device is Device.CUDA and not has_cuda:
-        raise InputError(
-            "--device cuda is given, and torch sees no GPU: give cpu, or --shapes-only with --gpu"
-        )
     repetitions = Repetitions(warm_up=options.warm_up, repeats=options.repeats)
-    where = (
-        torch.device("cuda", torch.cuda.current_device()) if device is Device.CUDA else torch.device("cpu")
-    )
-    return RealBench(where, repetitions, options.threads)
+    return real_bench(options.device, repetitions, options.threads)
 
 
 def _pipeline(options: argparse.Namespace) -> Pipeline:
