@@ -104,6 +104,25 @@ def misfits():
     return [nn.Linear(2, 3), nn.Linear(4, 2)], torch.zeros(1, 2)
 
 
+class Unkind(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        raise RuntimeError("no way back")
+
+
+class OneWay(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Unkind.apply(x)
+
+
+def backward_fails():
+    return [nn.Linear(2, 2), OneWay()], torch.zeros(1, 2)
+
+
 class Pair(nn.Module):
     def forward(self, x: Tensor):
         return x, x

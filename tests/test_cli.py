@@ -35,6 +35,7 @@ COMMANDS = (
     "explain",
     "export",
     "model",
+    "profile",
 )
 SCRIPTS = Path(sys.executable).parent
 BEFORE = "what was there before\n"

@@ -94,6 +94,7 @@ def test_module_that_does_not_import_is_refused(tmp_path, monkeypatch, text, wor
         ),
         ("gives_a_pair", "layer 0 of .* gives something else than one tensor: give one"),
         ("gives_integers", "layer 0 of .* gives no floating numbers: gradients go back through it"),
+        ("backward_fails", "BW of layers 0 to 1 fails: no way back; correct what is wrong"),
         ("loss_fails", "the loss of .*:loss_fails fails: .*; it takes the last output"),
         ("loss_is_no_number", "the loss of .* gives something else than one number: give a mean or a sum"),
     ],

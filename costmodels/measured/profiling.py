@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -210,16 +210,15 @@ def _profile(
 ) -> Profile:
     runs = stage_runs(model, counts, split, bench.device)
     allocator = bench.allocator()
-    names = [model.names[a:b] for a, b in pairwise(accumulate(counts, initial=0))]
     stages = tuple(
         StageProfile(
-            layers=layers,
+            layers=run.layers,
             times=times,
             memory=stage_bytes(run, split, allocator, optimizer_copies),
             division=split if split is Split.NONE else Split(run.division.value),
             sent_bytes=run.sent_bytes,
         )
-        for layers, run, times in zip(names, runs, bench.times(runs, split), strict=True)
+        for run, times in zip(runs, bench.times(runs, split), strict=True)
     )
     return Profile(name=model.name, split=split, stages=stages, how=bench.how())
 
@@ -229,7 +228,7 @@ def _check_counts(model: Model, cutting: Cutting) -> tuple[int, ...] | None:
     if cutting.counts is None:
         if layers < stages:
             raise InputError(f"{stages} stages are asked of {layers} layers: ask for at most {layers}")
-        return (1,) * layers if layers == stages else None
+        return {1: (layers,), layers: (1,) * layers}.get(stages)
     if sum(cutting.counts) != layers:
         raise InputError(
             f"a cut into {','.join(map(str, cutting.counts))} layers is given, and {model.name} returns "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class StageRun:
     ----------
     stage
         Its module and ops.
+    layers
+        Their names.
     x
         The input of one microbatch.
     grad
@@ -33,6 +36,7 @@ class StageRun:
     """
 
     stage: Stage
+    layers: tuple[str, ...]
     x: Tensor
     grad: Tensor
     loss: Loss | None = None
@@ -42,10 +46,20 @@ class StageRun:
 
         Every op takes a copy of what it would receive and drops what it would send.
         """
-        backward: list[tuple[OpKind, Callable[[], None]]] = [(OpKind.F, self._f), (OpKind.BW, self._bw)]
-        if split is Split.NONE:
-            return backward
-        return [(OpKind.F, self._f), (OpKind.B, self._b), (OpKind.W, self._w), *backward]
+        works = [(OpKind.F, self._f), (OpKind.BW, self._bw)]
+        if split is not Split.NONE:
+            works = [(OpKind.F, self._f), (OpKind.B, self._b), (OpKind.W, self._w), *works]
+        return [(kind, partial(self._run, kind, work)) for kind, work in works]
+
+    def _run(self, kind: OpKind, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            first, last = self.layers[0], self.layers[-1]
+            which = f"layer {first}" if first == last else f"layers {first} to {last}"
+            raise InputError(
+                f"{kind} of {which} fails: {first_line(error)}; correct what is wrong, or give smaller layers"
+            ) from error
 
     def _f(self) -> None:
         self.stage.forward(0, self.x.clone(), self.loss)
@@ -106,7 +120,7 @@ def stage_runs(model: Model, counts: Sequence[int], split: Split, device: torch.
         y = _through(module, x, model, first)
         loss = model.loss if is_last else None
         grad = torch.ones_like(y) if loss is None else _gradient_of_loss(loss, y, model)
-        runs.append(StageRun(stage, x, grad, loss))
+        runs.append(StageRun(stage, model.names[first : first + count], x, grad, loss))
         x, first = y, first + count
     return runs
 
