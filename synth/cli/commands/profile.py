@@ -109,7 +109,8 @@ def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, 8),
         default=2,
         metavar="N",
-        help="tensors of a weight's size that the optimizer keeps (default %(default)s, Adam)",
+        help="tensors of a weight's size that the optimizer keeps (default %(default)s: Adam; 6: Adam with "
+        "full-precision copies of half-precision weights)",
     )
     add("--tick-seconds", type=seconds, metavar="S", help=f"length of a tick (default {DEFAULT_TICK_S:g})")
     links = parser.add_mutually_exclusive_group()
