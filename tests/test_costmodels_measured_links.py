@@ -68,6 +68,9 @@ def test_file_says_the_same():
         ({"bytes_per_s": [[0, 0], [1, 0]]}, r"bytes_per_s\[0\]\[1\] is 0: give a finite number above 0"),
         ({"bytes_per_s": [[0, "fast"], [1, 0]]}, r"bytes_per_s\[0\]\[1\] is fast"),
         ({"bytes_per_s": [[0, True], [1, 0]]}, r"bytes_per_s\[0\]\[1\] is True"),
+        ({"bytes_per_s": [[0, float("inf")], [1, 0]]}, r"bytes_per_s\[0\]\[1\] is inf"),
+        ({"bytes_per_s": [[0, 10**400], [1, 0]]}, r"bytes_per_s\[0\]\[1\] is 1000"),
+        ({"latency_s": [[-1, 1], [0, 0]]}, r"latency_s\[0\]\[0\] is -1: give a finite number at least 0"),
         ({"bytes_per_s": [[0]]}, "latency_s is for 2 ranks and bytes_per_s for 1"),
     ],
 )

@@ -6,7 +6,7 @@ from measured_models import INNER, ROWS, TOKENS, WIDTH, Attention, Recomputed
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from costmodels.measured.allocators import HostAllocator, StorageLedger
+from costmodels.measured.allocators import CudaAllocator, HostAllocator, StorageLedger
 from costmodels.measured.factories import Model
 from costmodels.measured.memory import stage_bytes, static_bytes
 from costmodels.measured.profiles import Split
@@ -180,6 +180,19 @@ def test_allocator_sees_what_is_freed_and_how_high_it_rose():
         change = allocator.watch(work)
         assert change.net == 40 - 400
         assert 4000 <= change.highest <= 4000 + 40
+
+
+def test_cuda_allocator_reads_the_counters(monkeypatch):
+    """Beside what was allocated before: what is after, and the peak since the counters were reset."""
+    counters = {"memory_allocated": iter([1000, 1600]), "max_memory_allocated": iter([2200])}
+    said = []
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, name=name: said.append(name))
+    for name, values in counters.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, values=values: next(values))
+    change = CudaAllocator(torch.device("cuda", 0)).watch(lambda: said.append("work"))
+    assert (change.net, change.highest) == (600, 1200)
+    assert said == ["synchronize", "reset_peak_memory_stats", "work", "synchronize"]
 
 
 @pytest.mark.parametrize("split", [Split.DEFERRED, Split.NATIVE])

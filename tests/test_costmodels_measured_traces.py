@@ -89,6 +89,13 @@ def test_times_replace_those_of_the_problem_that_ran():
     assert [c.F.alloc_bytes for c in timed.stages] == [c.F.alloc_bytes for c in plan.stages]
     assert timed.memory_limit_bytes == plan.memory_limit_bytes
     assert timed.source.endswith("; all else: before")
+    assert "not in the traces" not in timed.source
+    with pytest.raises(
+        InputError, match="the traces show PP:0B and the problem offers no BW on stage 0: give"
+    ):
+        with_traced_times(plan, one(trace(event("PP:0B0"), event("PP:1B0"))))
+    part = with_traced_times(plan, one(trace(event("PP:0F0"), event("PP:1F0"))))
+    assert "not in the traces and as before: B of stage 0, W of stage 0, B of stage 1" in part.source
     with pytest.raises(InputError, match="the traces show 1 stages and the problem has 2"):
         with_traced_times(plan, one(trace(event("PP:0F0"))))
 
@@ -142,6 +149,7 @@ def test_trace_that_torch_writes(tmp_path):
         (trace(event("PP:0F0", "long")), "PP:0F0 in t.json lasts long microseconds"),
         (trace(event("PP:0F0", True)), "PP:0F0 in t.json lasts True microseconds"),
         (trace(event("PP:0F0", 1e300)), r"PP:0F0 in t.json lasts 1e\+300 microseconds"),
+        (trace(event("PP:0F0", 10**400)), "PP:0F0 in t.json lasts 1000"),
         (trace(event("PP:1F0")), "the traces show no stage 0: give those of all ranks"),
         (
             trace(event("PP:0F0"), event("PP:0F1", pid=2)),

@@ -139,8 +139,8 @@ def _matrix(given: object, where: str, least: float) -> Matrix:
         if not isinstance(row, list) or len(row) != len(given):
             raise InputError(f"{where}[{a}] does not have {len(given)} entries: give one for each rank")
         for b, value in enumerate(row):
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not good or (a != b and value < least):
+            good = isinstance(value, int | float) and not isinstance(value, bool)
+            if not good or not (least if a != b else 0) <= value < 1e300:
                 kind = "at least 0" if least == 0 else "above 0"
                 raise InputError(f"{where}[{a}][{b}] is {value}: give a finite number {kind}")
         rows.append(tuple(map(float, row)))

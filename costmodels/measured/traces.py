@@ -8,7 +8,6 @@ work is launched; on the CPU a range includes waiting for what the op needs, so 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import defaultdict
@@ -29,7 +28,7 @@ from synth.problem import OpCost, Problem, StageCosts, uniform_transfers
 DEVICE_RANGES = "gpu_user_annotation"
 """Kineto's category of ranges as they ran on the device."""
 _KINDS = {letter: kind for kind, letter in TORCH_LETTERS.items()}
-_RANGE = re.compile(r"PP:(\d+)([FIWB])(\d+)")
+_RANGE = re.compile(r"PP:(\d{1,9})([FIWB])(\d{1,9})", re.ASCII)
 _NS_PER_US = 1000
 
 
@@ -151,15 +150,26 @@ def with_traced_times(problem: Problem, traced: TraceTimes) -> Problem:
     Raises
     ------
     InputError
-        When the traces have other stages.
+        When the traces have other stages, or show an op that the problem does not offer.
     """
     if len(traced.stage_to_rank) != problem.num_stages:
         raise InputError(
             f"the traces show {len(traced.stage_to_rank)} stages and the problem has {problem.num_stages}: "
             "give the problem that was run"
         )
-    source = (
-        f"{traced.source(problem.tick_seconds)}; all else: {problem.source or problem.name or 'as given'}"
+    offered = {(stage, kind) for stage, costs in enumerate(problem.stages) for kind, _ in costs.offered}
+    for stage, kind in sorted(traced.times_ns.keys() - offered):
+        raise InputError(
+            f"the traces show PP:{stage}{TORCH_LETTERS[kind]} and the problem offers no {kind} on stage {stage}: "
+            "give the problem that was run"
+        )
+    kept = [f"{kind} of stage {stage}" for stage, kind in sorted(offered - traced.times_ns.keys())]
+    source = "; ".join(
+        [
+            traced.source(problem.tick_seconds),
+            *([f"not in the traces and as before: {', '.join(kept)}"] if kept else []),
+            f"all else: {problem.source or problem.name or 'as given'}",
+        ]
     )
     return replace(with_op_times(problem, traced.times_ns), source=source)
 
@@ -223,7 +233,7 @@ def _ranges(read: tuple[list[Any], int | None], name: str, number: int) -> tuple
 
 def _duration_ns(given: Any, what: str, name: str) -> int:
     good = isinstance(given, int | float) and not isinstance(given, bool)
-    if not good or not math.isfinite(given) or not 0 <= given < 1e15:
+    if not good or not 0 <= given < 1e15:
         raise InputError(
             f"{what} in {name} lasts {given} microseconds: a time is a finite number of at least 0"
         )
