@@ -160,8 +160,8 @@ def with_traced_times(problem: Problem, traced: TraceTimes) -> Problem:
     offered = {(stage, kind) for stage, costs in enumerate(problem.stages) for kind, _ in costs.offered}
     for stage, kind in sorted(traced.times_ns.keys() - offered):
         raise InputError(
-            f"the traces show PP:{stage}{TORCH_LETTERS[kind]} and the problem offers no {kind} on stage {stage}: "
-            "give the problem that was run"
+            f"the traces show PP:{stage}{TORCH_LETTERS[kind]} and the problem offers no {kind} on stage "
+            f"{stage}: give the problem that was run"
         )
     kept = [f"{kind} of stage {stage}" for stage, kind in sorted(offered - traced.times_ns.keys())]
     source = "; ".join(
