@@ -90,6 +90,7 @@ class RealBench:
             f"measured on {device}, torch {torch.__version__}",
             f"times: medians of {self.repetitions.repeats} by {clock}, "
             f"after {self.repetitions.warm_up} to warm up",
+            "each with a copy of what the op receives",
             "bytes: what the allocator holds after each op",
         )
 

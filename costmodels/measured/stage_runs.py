@@ -32,7 +32,9 @@ class StageRun:
     grad
         The gradient of the output, or of the loss.
     loss
-        Behind the last stage, else None.
+        Behind the last stage, where there is one.
+    is_last
+        Whether it is the last stage.
     """
 
     stage: Stage
@@ -40,11 +42,13 @@ class StageRun:
     x: Tensor
     grad: Tensor
     loss: Loss | None = None
+    is_last: bool = False
 
     def ops(self, split: Split) -> list[tuple[OpKind, Callable[[], None]]]:
         """What to run, in order: each backward behind a forward of its own.
 
-        Every op takes a copy of what it would receive and drops what it would send.
+        Every op takes a copy of what it would receive, which is part of its time, and drops what it would
+        send.
         """
         works = [(OpKind.F, self._f), (OpKind.BW, self._bw)]
         if split is not Split.NONE:
@@ -85,8 +89,8 @@ class StageRun:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes of its output; of a loss, nothing is sent."""
-        return self.grad.numel() * self.grad.element_size() if self.loss is None else 0
+        """Bytes of what goes on to the next stage: nothing behind the last."""
+        return 0 if self.is_last else self.grad.numel() * self.grad.element_size()
 
 
 def stage_runs(model: Model, counts: Sequence[int], split: Split, device: torch.device) -> list[StageRun]:
@@ -120,7 +124,7 @@ def stage_runs(model: Model, counts: Sequence[int], split: Split, device: torch.
         y = _through(module, x, model, first)
         loss = model.loss if is_last else None
         grad = torch.ones_like(y) if loss is None else _gradient_of_loss(loss, y, model)
-        runs.append(StageRun(stage, model.names[first : first + count], x, grad, loss))
+        runs.append(StageRun(stage, model.names[first : first + count], x, grad, loss, is_last))
         x, first = y, first + count
     return runs
 
