@@ -1,4 +1,4 @@
-"""Turns a model and a machine into a problem document; knows neither solvers nor torch.
+"""Turns a model and a machine into a problem document; knows no solver, and but for ``measured`` no torch.
 
 The way from a configuration to a problem::
 
@@ -9,4 +9,5 @@ The way from a configuration to a problem::
 
 ``layers`` says what every layer computes and keeps, formula by formula; ``roofline`` turns that into
 seconds; ``partition`` cuts the layers into stages; ``fitting`` says what fits, and what would help.
+:mod:`costmodels.measured` runs a user's own layers instead, and measures them.
 """

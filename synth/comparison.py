@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synth.errors import InputError
@@ -110,32 +110,44 @@ def measured_problem(timeline: Timeline) -> Problem:
         for op, start, end in rank:
             times[op.stage, op.kind].append(end - start)
 
-    def cost(stage: int, kind: OpKind, own: OpCost | None) -> OpCost | None:
-        if own is None or not times[stage, kind]:
-            return own
-        return replace(own, ticks=max(1, round(statistics.median(times[stage, kind]) / tick_ns)))
-
-    stages = tuple(
-        _with_costs(costs, {kind: cost(s, kind, own) for kind, own in costs.offered})
-        for s, costs in enumerate(problem.stages)
-    )
+    timed = with_op_times(problem, times)
     matrix = [list(row) for row in problem.transfer_ticks]
     for (sender, receiver), waits in _waits_ns(timeline).items():
         matrix[sender][receiver] = max(0, round(statistics.median(waits) / tick_ns))
     return replace(
-        problem,
-        stages=stages,
+        timed,
         transfer_ticks=tuple(map(tuple, matrix)),
         source=f"measured: {timeline.source}" if timeline.source else "measured",
     )
 
 
-def _with_costs(costs: StageCosts, measured: dict[OpKind, OpCost | None]) -> StageCosts:
-    forward = measured[OpKind.F]
-    assert forward is not None, "every stage offers F"
+def with_op_times(problem: Problem, times_ns: Mapping[tuple[int, OpKind], Sequence[int]]) -> Problem:
+    """A problem whose ops take what was measured of them: the median, at least a tick.
+
+    Parameters
+    ----------
+    problem
+        Gives all else, and the length of a tick.
+    times_ns
+        By stage and kind; an op of which there are none keeps its ticks.
+    """
+    tick_ns = problem.tick_seconds * NS_PER_S
+
+    def cost(stage: int, kind: OpKind, own: OpCost) -> OpCost:
+        times = times_ns.get((stage, kind))
+        return replace(own, ticks=max(1, round(statistics.median(times) / tick_ns))) if times else own
+
+    stages = tuple(
+        _with_costs(costs, {kind: cost(s, kind, own) for kind, own in costs.offered})
+        for s, costs in enumerate(problem.stages)
+    )
+    return replace(problem, stages=stages)
+
+
+def _with_costs(costs: StageCosts, measured: dict[OpKind, OpCost]) -> StageCosts:
     return replace(
         costs,
-        F=forward,
+        F=measured[OpKind.F],
         B=measured.get(OpKind.B),
         W=measured.get(OpKind.W),
         BW=measured.get(OpKind.BW),

@@ -27,15 +27,17 @@ TO_THE_END = ["--time-limit", "60", "--workers", "1"]
 COMMANDS = (
     "synthesize",
     "instances",
+    "model",
+    "profile",
     "baseline",
     "compare",
+    "frontier",
     "bound",
+    "import",
     "verify",
     "simulate",
     "explain",
     "export",
-    "model",
-    "frontier",
 )
 SCRIPTS = Path(sys.executable).parent
 BEFORE = "what was there before\n"

@@ -42,12 +42,27 @@ COST_MODEL_LAYERS = (
     ("optimizer_state", "stages"),
     ("planning",),
     ("fitting",),
+    ("measured",),
 )
 """The modules of ``costmodels``, lowest first."""
+
+MEASURED_LAYERS = (
+    ("spreads", "factories", "allocators", "link_costs"),
+    ("profiles", "traces", "links"),
+    ("stage_runs", "profiled_problem"),
+    ("saved_tensors", "timing"),
+    ("memory", "shapes_only"),
+    ("profiling",),
+)
+"""The modules of ``costmodels.measured``, lowest first."""
+
+WITHOUT_TORCH = ("spreads", "link_costs", "profiles", "traces", "profiled_problem")
+"""Modules of ``costmodels.measured`` that planning may use."""
 
 COST_MODELS_SEE = {
     *("errors", "ops", "placement", "files", "problem", "schedule", "chunks", "document", "baselines"),
     *("memory", "cpsat"),
+    *("comparison", "export", "measured"),
 }
 """What of ``synth`` cost models may know: problems and what 1F1B holds, never a search or a bound."""
 
@@ -66,7 +81,7 @@ CORNERS = {
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
     "rich": ("synth/report.py", "synth/strips.py", "synth/cli/"),
-    "torch": ("runtime/",),
+    "torch": ("runtime/", "costmodels/measured/"),
 }
 """Where a library may be imported."""
 
@@ -128,14 +143,47 @@ def test_imports_point_down(path):
 
 
 COST_MODELS = [path for path in sources("costmodels") if path.name != "__init__.py"]
+COST_ROW = {module: row for row, modules in enumerate(COST_MODEL_LAYERS) for module in modules}
+
+
+def costs_module_of(path):
+    """The name in :data:`COST_MODEL_LAYERS` for a file of ``costmodels``."""
+    return path.relative_to(ROOT / "costmodels").parts[0].removesuffix(".py")
+
+
+def imported_below(path, *package):
+    """What a file imports of a package, by the names right below it."""
+    parts = [name.split(".") for name in imports(path)]
+    depth = len(package)
+    return {names[depth] for names in parts if tuple(names[:depth]) == package and len(names) > depth}
 
 
 @pytest.mark.parametrize("path", COST_MODELS, ids=name_of)
 def test_imports_of_cost_models_point_down(path):
-    row = {module: row for row, modules in enumerate(COST_MODEL_LAYERS) for module in modules}
-    imported = [name.split(".") for name in imports(path)]
-    below = {names[1] for names in imported if names[0] == "costmodels"}
+    own, below = costs_module_of(path), imported_below(path, "costmodels")
+    assert not {module for module in below - {own} if COST_ROW[module] >= COST_ROW[own]}
+
+
+MEASURED = [path for path in COST_MODELS if costs_module_of(path) == "measured"]
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=name_of)
+def test_imports_of_the_measured_part_point_down(path):
+    row = {module: row for row, modules in enumerate(MEASURED_LAYERS) for module in modules}
+    below = imported_below(path, "costmodels", "measured")
     assert not {module for module in below if row[module] >= row[path.stem]}
+
+
+def test_only_the_measured_part_knows_the_runtime():
+    users = {costs_module_of(path) for path in COST_MODELS if imported_below(path, "runtime")}
+    assert users == {"measured"}
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_measurements_are_handled_without_torch(module):
+    code = f"import sys; sys.modules['torch'] = None; import costmodels.measured.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cost_models_know_no_solver():

@@ -12,6 +12,7 @@ from synth.cli.commands import (
     import_orders,
     instances,
     model,
+    profile,
     simulate,
     synthesize,
     verify,
@@ -20,15 +21,16 @@ from synth.cli.commands import (
 COMMANDS: dict[str, ModuleType] = {
     "synthesize": synthesize,
     "instances": instances,
+    "model": model,
+    "profile": profile,
     "baseline": baseline,
     "compare": compare,
+    "frontier": frontier,
     "bound": bound,
     "import": import_orders,
     "verify": verify,
     "simulate": simulate,
     "explain": explain,
     "export": export,
-    "model": model,
-    "frontier": frontier,
 }
 """By name, each with ``add_arguments(parser)`` and ``run(options)``, whose docstring is its help."""
