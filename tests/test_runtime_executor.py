@@ -59,10 +59,12 @@ def check(outcomes, *, exact: bool, tolerance: float = 0.0) -> None:
 @pytest.mark.parametrize("division", Division)
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline_gives_the_gradients_of_one_process(pool, name, division):
-    """Four ranks, bit for bit, with dropout."""
+    """Four ranks with dropout, bit for bit but where backwards run from the last microbatch to the first."""
     schedule = baseline(name, 4, 8)
-    assert sums_in_order(schedule)
-    check(pool.run(4, against_reference, Case(schedule=schedule, division=division, dropout=0.3)), exact=True)
+    exact = sums_in_order(schedule)
+    assert exact == (name != "looped-bfs")
+    outcomes = pool.run(4, against_reference, Case(schedule=schedule, division=division, dropout=0.3))
+    check(outcomes, exact=exact, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
@@ -82,9 +84,7 @@ def test_synthesized_schedule_gives_the_gradients_of_one_process(pool, chunks):
 
 
 @given(problems_with_orders(max_ranks=4, max_chunks=3, max_microbatches=4))
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 def test_any_order_gives_the_gradients_of_one_process(pool, drawn):
     """Any order that can run, any placement; sums in another order differ by rounding, here of float64."""
     problem, orders = drawn
