@@ -93,7 +93,7 @@ class Stage:
         kept = self._kept.pop(microbatch)
         if kept.edge is not None:
             torch.autograd.backward(kept.edge, grad)
-        return _input_gradient(kept.x, kept.x.grad)
+        return _input_gradient(kept.x, _taken(kept.x))
 
     def backward_input(self, microbatch: int, grad: Tensor) -> Tensor | None:
         """B: the gradient of the input is returned, that of the weights left for W."""
@@ -106,7 +106,7 @@ class Stage:
         elif kept.edge is not None and self._queue is not None:
             with self._queue.collecting() as work:
                 torch.autograd.backward(kept.edge, grad)
-            grad_x = kept.x.grad
+            grad_x = _taken(kept.x)
         self._weight_work[microbatch] = work
         return _input_gradient(kept.x, grad_x)
 
@@ -115,6 +115,12 @@ class Stage:
         work = self._weight_work.pop(microbatch)
         while work:
             work.pop(0)()  # what it holds is freed as it goes
+
+
+def _taken(x: Tensor) -> Tensor | None:
+    """The gradient of an input, which then holds it no more: what waits for W may hold the input."""
+    grad, x.grad = x.grad, None
+    return grad
 
 
 def _input_gradient(x: Tensor, grad: Tensor | None) -> Tensor | None:
