@@ -6,12 +6,14 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from textwrap import fill
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
@@ -47,8 +49,11 @@ of a mark or another label covered, and a square dot outside the picture."""
 MARGIN = 0.03
 """Of the range of limits, on either side of the picture."""
 
-HEADROOM = 1.3
-"""How much higher than the highest mark the picture is where schedules outside it are listed at the top."""
+NO_BREAK = "\u00a0"
+"""A space at which no line ends."""
+
+LISTED_COLUMNS = 120
+"""Letters in a line of what is outside the picture."""
 
 LONGEST_TITLE = 72
 """Letters of a title that fit the picture."""
@@ -80,24 +85,16 @@ def _draw(frontier: Frontier) -> Figure:
     _impossible(axes, frontier, left)
     _curve(axes, frontier, right)
     axes.set_xlim(left, right)
-    axes.set_ylim(0, (HEADROOM if beyond else 1.1) * _highest(frontier, shown))
+    axes.set_ylim(0, 1.1 * _highest(frontier, shown))
     _label_axes(axes, frontier)
     axes.grid(alpha=0.25)
     labels = _published(axes, frontier, shown)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    listed = axes.text(
-        0.99,
-        0.975,
-        _listed(frontier, beyond),
-        transform=axes.transAxes,
-        horizontalalignment="right",
-        verticalalignment="top",
-        fontsize=8,
-        color="#444444",
-    )
+    legend = figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    legend.set_title(_listed(frontier, beyond), prop=FontProperties(size=8))
+    legend.get_title().set_color("#444444")
     figure.draw_without_rendering()
     taken = [_around(axes, (_multiple(frontier, point), point.bubble_ratio)) for point in shown]
-    _place_labels(labels, [*taken, listed.get_window_extent()], _steps(axes, frontier, right))
+    _place_labels(labels, taken, _steps(axes, frontier, right))
     return figure
 
 
@@ -314,7 +311,10 @@ def _unit(typical_bytes: int) -> tuple[int, str]:
 
 
 def _listed(frontier: Frontier, beyond: Sequence[PublishedPoint]) -> str:
-    """The published schedules that are not in the range, a line for each; nothing where there is none."""
+    """The published schedules that are not in the range, in lines; nothing where there is none."""
     listed = sorted(beyond, key=lambda point: (point.memory_bytes, point.name))
-    lines = [f"{point.name}  {_multiple(frontier, point):.3g}x  {point.bubble_ratio:.1%}" for point in listed]
-    return "\n".join(["outside the picture:", *lines]) if lines else ""
+    # Each stays on one line.
+    items = [f"{point.name} {_multiple(frontier, point):.3g}x {point.bubble_ratio:.1%}" for point in listed]
+    kept = "; ".join(item.replace(" ", NO_BREAK) for item in items)
+    wrapped = fill(f"outside the picture: {kept}", LISTED_COLUMNS, break_on_hyphens=False)
+    return wrapped.replace(NO_BREAK, " ") if items else ""
