@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
+from costmodels.chain import Chain
 from costmodels.cluster import Cluster
 from costmodels.hardware import Link
 from costmodels.layers import Layer, model_layers
 from costmodels.model_shape import ModelShape
 from costmodels.optimizer_state import StaticBytes, static_bytes
-from costmodels.partition import Chain, CutRules, cut_layers
+from costmodels.partition import CutRules, cut_layers
 from costmodels.quantise import Quantiser
 from costmodels.roofline import Machine, transfer_seconds
-from costmodels.stages import PassCost, StagePasses, backward_rise_bytes, layer_seconds, stage_passes
+from costmodels.stages import PassCost, StagePasses, layer_seconds, stage_passes
 from costmodels.training import Training
 from synth.errors import InputError
 from synth.placement import PlacementKind, place
@@ -109,9 +110,11 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
     """
     placement = place(pipeline.kind, pipeline.num_ranks, pipeline.num_stages)
     layers, machine = model_layers(model, training), cluster.machine(training)
-    stage_layers, cut_fits = _cut(layers, machine, training, pipeline, cluster)
+    held = [static_bytes(layer, training) for layer in layers]
+    cuts, cut_fits = _cut(layers, held, machine, pipeline, cluster)
+    stage_layers = tuple(layers[first:last] for first, last in pairwise(cuts))
     passes = [stage_passes(stage, machine) for stage in stage_layers]
-    statics = [_sum(static_bytes(layer, training) for layer in stage) for stage in stage_layers]
+    statics = [_sum(held[first:last]) for first, last in pairwise(cuts)]
     quantiser = Quantiser(tick_seconds=pipeline.tick_seconds)
     transfers = _transfer_seconds(model, training, pipeline, cluster)
     op_error = quantiser.largest_error(cost.seconds for stage in passes for cost in _offered(stage, pipeline))
@@ -181,12 +184,18 @@ def _sum(parts: Iterable[StaticBytes]) -> StaticBytes:
 
 
 def _cut(
-    layers: tuple[Layer, ...], machine: Machine, training: Training, pipeline: Pipeline, cluster: Cluster
-) -> tuple[tuple[tuple[Layer, ...], ...], bool]:
-    """The layers of every stage, and whether every rank can hold its own with one microbatch."""
+    layers: Sequence[Layer],
+    statics: Sequence[StaticBytes],
+    machine: Machine,
+    pipeline: Pipeline,
+    cluster: Cluster,
+) -> tuple[tuple[int, ...], bool]:
+    """The first layer of every stage and their number, and whether every rank can hold its own."""
     chain = Chain(
         costs=tuple(round(layer_seconds(layer, machine) * _PER_SECOND) for layer in layers),
-        held_bytes=tuple(static_bytes(layer, training).total + layer.kept_bytes for layer in layers),
+        static_bytes=tuple(static.total for static in statics),
+        kept_bytes=tuple(layer.kept_bytes for layer in layers),
+        recomputed_bytes=tuple(layer.recomputed_bytes for layer in layers),
         may_cut_before=tuple(not layer.stays_with_previous for layer in layers),
         blocks=tuple(layer.is_block for layer in layers),
     )
@@ -196,12 +205,10 @@ def _cut(
         first_blocks=pipeline.first_blocks,
         last_blocks=pipeline.last_blocks,
     )
-    # The backward rises at least by what one layer computes again.
-    room = cluster.memory_limit_bytes - max(backward_rise_bytes([layer], divided=False) for layer in layers)
-    fitting = cut_layers(chain, rules(limit_bytes=max(0, room)))
+    fitting = cut_layers(chain, rules(limit_bytes=cluster.memory_limit_bytes))
     cuts = fitting or cut_layers(chain, rules())
     assert cuts is not None, "without a limit there is a cut"
-    return tuple(layers[first:last] for first, last in pairwise(cuts)), fitting is not None
+    return cuts, fitting is not None
 
 
 def _transfer_seconds(

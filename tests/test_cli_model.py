@@ -62,14 +62,15 @@ def test_chunks_go_down_and_up(run, tmp_path):
 
 
 def test_nothing_fits(run, tmp_path):
-    """The document is written all the same, and says the limit; no schedule exists: exit code 1."""
+    """The document is written all the same, and says the limit; no cut fits: exit code 1."""
     path = tmp_path / "problem.json"
     code, out, err = run(*LLAMA, *WORK, "--memory-limit", "24GiB", "-o", path)
     assert code == 1
-    assert "Nothing fits" in out
+    assert "No cut that fits was found" in out
     assert "with --sequence-parallel: one microbatch at a time fits" in out
     assert (
-        err == "pipesynth: no schedule exists: one microbatch does not fit on rank 0, 1, 2, 3, 4, 5, 6, 7\n"
+        err == "pipesynth: no cut that fits was found: one microbatch is too much "
+        "for rank 0, 1, 2, 3, 4, 5, 6, 7\n"
     )
     assert read_problem(path.read_text()).memory_limit_bytes == (24 * 2**30,) * 8
 

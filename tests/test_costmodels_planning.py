@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from models import NAMES, core_training, flash_training, gpt, model_of
 
 from costmodels.cluster import Cluster
+from costmodels.described import Style, describe_model
 from costmodels.hardware import find_gpu, find_link
 from costmodels.planning import Pipeline, boundary_bytes, make_plan
 from costmodels.training import Recompute
 from synth.document import read_problem, write_problem
 from synth.errors import InputError
+from synth.memory import smallest_limits_bytes
 from synth.placement import PlacementKind
 
 H100 = Cluster(gpu=find_gpu("h100"))
@@ -124,6 +126,33 @@ def test_memory_moves_the_cut():
     assert modules(tight) == modules(fast)
 
 
+RECOMPUTED = [
+    (model_of("qwen2-7b"), 4, flash_training(microbatch_size=4, sequence_length=8192), 1, 44),
+    (model_of("qwen2-7b"), 2, flash_training(microbatch_size=4, sequence_length=8192), 2, 89),
+    (
+        describe_model(Style.GPT, layers=5, hidden=1024, heads=8, vocabulary=60000, positions=1024),
+        2,
+        core_training(microbatch_size=8, sequence_length=1024),
+        1,
+        3,
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "num_ranks", "training", "chunks", "limit_gib"), RECOMPUTED)
+def test_a_cut_that_fits_only_just_is_found(model, num_ranks, training, chunks, limit_gib):
+    """Of a stage of several blocks, most is gone before the first of them is computed again."""
+    kind = PlacementKind.LOOP if chunks == 1 else PlacementKind.V
+    plan = make_plan(
+        model,
+        replace(training, recompute=Recompute.FULL),
+        Pipeline(num_ranks=num_ranks, num_microbatches=16, chunks=chunks, kind=kind),
+        replace(H100, limit_bytes=limit_gib * 2**30),
+    )
+    assert plan.cut_fits
+    assert max(smallest_limits_bytes(plan.problem)) <= limit_gib * 2**30
+
+
 def test_without_a_cut_that_fits_it_is_the_fastest():
     fast = make_plan(LLAMA, AS_ASKED, FOUR, H100)
     none = make_plan(LLAMA, AS_ASKED, FOUR, replace(H100, limit_bytes=2**30))
@@ -171,5 +200,7 @@ def test_plans_account_for_the_whole_model(name, num_ranks, chunks, recompute, l
     plan = make_plan(model, training, pipeline, replace(H100, limit_bytes=limit_gib * 2**30))
     copies = model.tied * model.vocabulary * model.hidden
     assert sum(row.weights for row in plan.static_by_rank) == 2 * (model.parameters + copies)
+    need = smallest_limits_bytes(plan.problem)
+    assert plan.cut_fits == all(n <= limit_gib * 2**30 for n in need)
     assert [row.total for row in plan.static_by_rank] == list(plan.problem.static_bytes_by_rank)
     assert [len(stage) > 0 for stage in plan.stage_layers] == [True] * num_ranks * chunks

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if all(row.microbatches for row in rows):
         return DONE
     short = [str(rank) for rank, row in enumerate(rows) if not row.microbatches]
-    complain(f"no schedule exists: one microbatch does not fit on rank {', '.join(short)}")
+    complain(f"no cut that fits was found: one microbatch is too much for rank {', '.join(short)}")
     return NO_SCHEDULE
 
 
