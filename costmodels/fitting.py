@@ -31,7 +31,7 @@ class RankMemory:
     least_bytes
         What any schedule needs: static bytes and one microbatch.
     one_f_one_b_bytes
-        What 1F1B needs, one chunk per rank.
+        What 1F1B needs: it has one stage per rank, neighbouring stages merged, as ``synthesize`` compares it.
     limit_bytes
         What the rank may hold.
     """
@@ -111,11 +111,9 @@ def remedies(plan: Plan) -> list[Remedy]:
 
 
 def _one_f_one_b(problem: Problem) -> tuple[int, ...]:
-    """The peak of 1F1B on every rank, with the static bytes of the rank as it is placed."""
+    """The peak of 1F1B on every rank: it has one stage per rank, whatever the placement."""
     merged = merge_into_ranks(_as_many_as_are_held(problem, 1))
-    peaks = peak_memory_bytes(merged, baseline_orders("1f1b", merged))
-    own, placed = merged.static_bytes_by_rank, problem.static_bytes_by_rank
-    return tuple(peak - a + b for peak, a, b in zip(peaks, own, placed, strict=True))
+    return peak_memory_bytes(merged, baseline_orders("1f1b", merged))
 
 
 def _as_many_as_are_held(problem: Problem, times: int) -> Problem:

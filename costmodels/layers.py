@@ -181,7 +181,7 @@ def _last_layers(model: ModelShape, training: Training) -> tuple[Layer, Layer, L
     """Norm, head and loss: 2sbh, 2sbh and 4sbv kept (arXiv 2205.05198, section 4.3).
 
     The loss stays with the head, whose logits would be far larger to send than a hidden state. A tied head
-    has a copy of the embedding's weights: the two are on different stages.
+    has a copy of the embedding's weights, as it needs on another rank.
     """
     hidden, share = model.hidden, _vocabulary_share(model, training)
     logits = training.tokens * share

@@ -110,7 +110,7 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
     """
     placement = place(pipeline.kind, pipeline.num_ranks, pipeline.num_stages)
     layers, machine = model_layers(model, training), cluster.machine(training)
-    held = [static_bytes(layer, training) for layer in layers]
+    held = _held(layers, model, training, one_rank=placement.stage_to_rank[0] == placement.stage_to_rank[-1])
     cuts, cut_fits = _cut(layers, held, machine, pipeline, cluster)
     stage_layers = tuple(layers[first:last] for first, last in pairwise(cuts))
     passes = [stage_passes(stage, machine) for stage in stage_layers]
@@ -142,7 +142,9 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
         stage_layers=stage_layers,
         static_by_rank=tuple(by_rank),
         rounding_error=op_error,
-        transfer_rounding_error=quantiser.largest_error(seconds for row in transfers for seconds in row),
+        transfer_rounding_error=quantiser.largest_error(
+            (seconds for row in transfers for seconds in row), least=0
+        ),
         cut_fits=cut_fits,
     )
     return replace(plan, problem=replace(problem, source=provenance(plan)))
@@ -163,10 +165,19 @@ def provenance(plan: Plan) -> str:
             "activations and FLOPs: by operation, arXiv 2205.05198 (section 4) and 2401.10241 (Table 1)",
             "static bytes: Adam, arXiv 1910.02054 (section 3.1)",
             f"blocks per stage: {' '.join(map(str, blocks))}",
-            f"rounding to ticks of {plan.pipeline.tick_seconds:g} s: at most {plan.rounding_error:.2%} of "
-            f"an op, {plan.transfer_rounding_error:.2%} of a transfer",
+            _rounding(plan),
         ]
     )
+
+
+def _rounding(plan: Plan) -> str:
+    op, transfer = map(_percent, (plan.rounding_error, plan.transfer_rounding_error))
+    tick_s = plan.pipeline.tick_seconds
+    return f"rounding to ticks of {tick_s:g} s: at most {op} of an op, {transfer} of a transfer"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
 
 
 def _links(plan: Plan) -> set[Link]:
@@ -177,6 +188,14 @@ def _links(plan: Plan) -> set[Link]:
 def boundary_bytes(model: ModelShape, training: Training) -> int:
     """What one GPU sends to the next stage: 2sbh in half precision, its share with sequence parallelism."""
     return training.hidden_bytes_per_width * model.hidden
+
+
+def _held(
+    layers: Sequence[Layer], model: ModelShape, training: Training, *, one_rank: bool
+) -> list[StaticBytes]:
+    """The static bytes of every layer; a tied head on the rank of the embedding has none of its own."""
+    shared = (model.modules.head,) if model.tied and one_rank else None
+    return [StaticBytes() if layer.modules == shared else static_bytes(layer, training) for layer in layers]
 
 
 def _sum(parts: Iterable[StaticBytes]) -> StaticBytes:

@@ -52,6 +52,27 @@ def test_the_problem_is_synthesized(run, tmp_path):
     assert run("verify", schedule)[0] == 0
 
 
+def test_1f1b_is_the_one_that_synthesize_compares_with(run, tmp_path):
+    """In a V too, where 1F1B still has one stage per rank."""
+    problem, schedule = tmp_path / "problem.json", tmp_path / "schedule.json"
+    _, out, _ = run("model", CONFIGS / "gpt2.json", *SMALL, "--chunks", "2", "--json", "-o", problem)
+    said = [rank["one_f_one_b_bytes"] for rank in json.loads(out)["ranks"]]
+    _, out, _ = run("synthesize", problem, "-o", schedule, "--time-limit", "0.5", "--json")
+    assert json.loads(out)["baseline_1f1b"]["peak_memory_bytes"] == said
+
+
+def test_transfers_that_ticks_lose_are_said(run, tmp_path):
+    """At 0.4 ms a tick Llama's transfers round to nothing: all of them is lost."""
+    path = tmp_path / "problem.json"
+    words = ["--gpu", "h100", "--pp", "4", "--microbatch", "1", "--seq", "4096", "--microbatches", "8"]
+    code, _, err = run("model", CONFIGS / "llama-3-8b.json", *words, "--tick-seconds", "0.0004", "-o", path)
+    assert code == 0
+    assert "rounding changes a transfer by up to 100.0%: give a shorter --tick-seconds" in err
+    problem = read_problem(path.read_text())
+    assert not any(map(any, problem.transfer_ticks))
+    assert "100% of a transfer" in problem.source
+
+
 def test_chunks_go_down_and_up(run, tmp_path):
     path = tmp_path / "problem.json"
     for flags in (["--chunks", "2"], ["--stages", "16"]):

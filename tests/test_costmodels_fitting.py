@@ -60,12 +60,14 @@ def test_what_fits_is_what_the_synthesizer_accepts():
         assert fits_1f1b(plan) == all(peak <= gib * 2**30 for peak in peaks)
 
 
-def test_static_bytes_of_1f1b_are_those_of_the_placement():
-    """In a V, rank 0 has embedding and head."""
-    plan = plan_with(None, pipeline=replace(EIGHT, chunks=2, kind=PlacementKind.V))
-    first, *_, last = memory_by_rank(plan)
-    assert first.static.total > last.static.total
-    assert first.one_f_one_b_bytes > first.static.total
+def test_1f1b_has_one_stage_per_rank_whatever_the_placement():
+    """In a V, rank 0 has embedding and head; under 1F1B the last rank has the head. Five blocks of 70B in
+    every stage: neighbours merge to the ten per rank of the plan with one stage per rank."""
+    rows = memory_by_rank(plan_with(None, pipeline=replace(EIGHT, chunks=2, kind=PlacementKind.V)))
+    assert rows[0].static.total > rows[-1].static.total
+    one_stage_each = memory_by_rank(plan_with(None))
+    assert [row.one_f_one_b_bytes for row in rows] == [row.one_f_one_b_bytes for row in one_stage_each]
+    assert 76.0 < rows[0].one_f_one_b_bytes / 2**30 < 76.1
 
 
 def test_remedies_do_what_they_say():

@@ -31,7 +31,8 @@ MOST_RANKS = 1024
 MOST_TOKENS = 2**26
 """Of one sequence, and of sequences in a microbatch: beyond them sums leave 64 bits."""
 COARSE_ROUNDING = 0.01
-"""A larger rounding error of an op is said."""
+COARSE_TRANSFER_ROUNDING = 0.1
+"""Larger rounding errors of an op, of a transfer are said; a transfer may be only a few ticks long."""
 DESCRIBED = ("layers", "hidden", "heads", "vocab")
 
 
@@ -62,13 +63,18 @@ def run(options: argparse.Namespace) -> int:
         print_json(plan_json(plan, rows))
     else:
         show_plan(plan, rows, Printer(options.output))
-    if plan.rounding_error > COARSE_ROUNDING:
-        complain(f"rounding changes an op by up to {plan.rounding_error:.1%}: give a shorter --tick-seconds")
+    _complain_of_rounding("an op", plan.rounding_error, COARSE_ROUNDING)
+    _complain_of_rounding("a transfer", plan.transfer_rounding_error, COARSE_TRANSFER_ROUNDING)
     if all(row.microbatches for row in rows):
         return DONE
     short = [str(rank) for rank, row in enumerate(rows) if not row.microbatches]
     complain(f"no cut that fits was found: one microbatch is too much for rank {', '.join(short)}")
     return NO_SCHEDULE
+
+
+def _complain_of_rounding(what: str, error: float, most: float) -> None:
+    if error > most:
+        complain(f"rounding changes {what} by up to {error:.1%}: give a shorter --tick-seconds")
 
 
 def _add_description_arguments(group: argparse._ArgumentGroup) -> None:
