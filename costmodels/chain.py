@@ -15,8 +15,8 @@ class Chain:
         Time of each layer, any unit.
     static_bytes, kept_bytes
         What each holds throughout, and what its forward leaves behind for the backward of one microbatch.
-    recomputed_bytes
-        What its backward holds besides, computed again, until it is through the layer.
+    extra_bytes
+        What its backward holds besides, computed again or passing, until it is through the layer.
     may_cut_before
         Whether a cut may fall before each layer; the first does not matter.
     blocks
@@ -26,7 +26,7 @@ class Chain:
     costs: tuple[int, ...]
     static_bytes: tuple[int, ...]
     kept_bytes: tuple[int, ...]
-    recomputed_bytes: tuple[int, ...]
+    extra_bytes: tuple[int, ...]
     may_cut_before: tuple[bool, ...]
     blocks: tuple[bool, ...]
 
@@ -39,5 +39,5 @@ class Chain:
         kept = highest = 0
         for layer in range(first, last):
             kept += self.kept_bytes[layer]
-            highest = max(highest, kept + self.recomputed_bytes[layer])
+            highest = max(highest, kept + self.extra_bytes[layer])
         return highest

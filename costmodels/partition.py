@@ -252,7 +252,7 @@ def _earliest_starts(chain: Chain, limit_bytes: int | None) -> list[int]:
         while start > 0:
             layer = start - 1
             static += chain.static_bytes[layer]
-            peak = chain.kept_bytes[layer] + max(peak, chain.recomputed_bytes[layer])
+            peak = chain.kept_bytes[layer] + max(peak, chain.extra_bytes[layer])
             if static + peak > limit_bytes:
                 break
             start = layer

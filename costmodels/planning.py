@@ -111,7 +111,8 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
     placement = place(pipeline.kind, pipeline.num_ranks, pipeline.num_stages)
     layers, machine = model_layers(model, training), cluster.machine(training)
     held = _held(layers, model, training, one_rank=placement.stage_to_rank[0] == placement.stage_to_rank[-1])
-    cuts, cut_fits = _cut(layers, held, machine, pipeline, cluster)
+    limit_bytes = cluster.memory_limit_bytes(max(layer.transient_bytes for layer in layers if layer.is_block))
+    cuts, cut_fits = _cut(layers, held, machine, pipeline, limit_bytes)
     stage_layers = tuple(layers[first:last] for first, last in pairwise(cuts))
     passes = [stage_passes(stage, machine) for stage in stage_layers]
     statics = [_sum(held[first:last]) for first, last in pairwise(cuts)]
@@ -127,7 +128,7 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
             for stage, static, named in zip(passes, statics, stage_layers, strict=True)
         ),
         transfer_ticks=tuple(tuple(quantiser.ticks(s, least=0) for s in row) for row in transfers),
-        memory_limit_bytes=(cluster.memory_limit_bytes,) * pipeline.num_ranks,
+        memory_limit_bytes=(limit_bytes,) * pipeline.num_ranks,
         objective=pipeline.objective,
         tick_seconds=pipeline.tick_seconds,
         name=model.name,
@@ -207,14 +208,14 @@ def _cut(
     statics: Sequence[StaticBytes],
     machine: Machine,
     pipeline: Pipeline,
-    cluster: Cluster,
+    limit_bytes: int,
 ) -> tuple[tuple[int, ...], bool]:
     """The first layer of every stage and their number, and whether every rank can hold its own."""
     chain = Chain(
         costs=tuple(round(layer_seconds(layer, machine) * _PER_SECOND) for layer in layers),
         static_bytes=tuple(static.total for static in statics),
         kept_bytes=tuple(layer.kept_bytes for layer in layers),
-        recomputed_bytes=tuple(layer.recomputed_bytes for layer in layers),
+        extra_bytes=tuple(layer.backward_extra_bytes for layer in layers),
         may_cut_before=tuple(not layer.stays_with_previous for layer in layers),
         blocks=tuple(layer.is_block for layer in layers),
     )
@@ -224,7 +225,7 @@ def _cut(
         first_blocks=pipeline.first_blocks,
         last_blocks=pipeline.last_blocks,
     )
-    fitting = cut_layers(chain, rules(limit_bytes=cluster.memory_limit_bytes))
+    fitting = cut_layers(chain, rules(limit_bytes=limit_bytes))
     cuts = fitting or cut_layers(chain, rules())
     assert cuts is not None, "without a limit there is a cut"
     return cuts, fitting is not None

@@ -84,18 +84,18 @@ class _Memory:
             begun, ended = self.kept[stage], self.kept[stage + 1]
             self.model.add(held + ended - begun + self._last_again(stage) <= limit_bytes)
             for layer, kept_with_it in self._peaks():
-                again = self.chain.recomputed_bytes[layer]
+                again = self.chain.extra_bytes[layer]
                 at_peak = self.model.add(held - begun + (kept_with_it + again) <= limit_bytes)
                 at_peak.only_enforce_if(self._before(stage, layer), ~self._before(stage + 1, layer))
             held = held + ended - begun
 
     def _last_again(self, stage: int) -> cp_model.IntVar:
         """What the last layer of a stage computes again."""
-        return _entry(self.model, self.starts[stage + 1], [0, *self.chain.recomputed_bytes])
+        return _entry(self.model, self.starts[stage + 1], [0, *self.chain.extra_bytes])
 
     def _peaks(self) -> Iterator[tuple[int, int]]:
         """The layers at which the backward may hold more than at the next, with what is kept up to them."""
-        again, kept = self.chain.recomputed_bytes, self.chain.kept_bytes
+        again, kept = self.chain.extra_bytes, self.chain.kept_bytes
         for layer, kept_with_it in enumerate(accumulate(kept[:-1])):
             if again[layer] > again[layer + 1] + kept[layer + 1]:
                 yield layer, kept_with_it

@@ -99,5 +99,6 @@ def test_a_named_link_connects_all_ranks():
 
 def test_memory_limit():
     gpu = find_gpu("h100")
-    assert Cluster(gpu=gpu).memory_limit_bytes == 80 * 2**30 - RESERVE_BYTES == 76 * 2**30
-    assert Cluster(gpu=gpu, limit_bytes=5).memory_limit_bytes == 5
+    assert Cluster(gpu=gpu).memory_limit_bytes() == 80 * 2**30 - RESERVE_BYTES == 76 * 2**30
+    assert Cluster(gpu=gpu, limit_bytes=5).memory_limit_bytes(2**40) == 5
+    assert Cluster(gpu=gpu).memory_limit_bytes(5 * 2**30) == 75 * 2**30

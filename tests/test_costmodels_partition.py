@@ -19,7 +19,7 @@ def chain_of(costs, static=None, glued=(), blocks=None, kept=None, again=None):
         costs=tuple(costs),
         static_bytes=tuple(static or nothing),
         kept_bytes=tuple(kept or nothing),
-        recomputed_bytes=tuple(again or nothing),
+        extra_bytes=tuple(again or nothing),
         may_cut_before=tuple(layer not in glued for layer in range(len(costs))),
         blocks=tuple(blocks or [True] * len(costs)),
     )
@@ -56,7 +56,7 @@ def replayed_bytes(chain, rules, cuts):
     peaks = list(live)
     for layer in reversed(range(len(owner))):
         rank = owner[layer]
-        peaks[rank] = max(peaks[rank], live[rank] + chain.recomputed_bytes[layer])
+        peaks[rank] = max(peaks[rank], live[rank] + chain.extra_bytes[layer])
         live[rank] -= chain.kept_bytes[layer]
     return peaks
 

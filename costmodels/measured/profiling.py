@@ -257,7 +257,7 @@ def measured_cut(model: Model, cutting: Cutting, bench: Bench, optimizer_copies:
         costs=tuple(taken),
         static_bytes=tuple(static_bytes(run, optimizer_copies).total for run in runs),
         kept_bytes=tuple(saved_bytes(run) for run in runs),
-        recomputed_bytes=(0,) * len(runs),
+        extra_bytes=(0,) * len(runs),
         may_cut_before=(True,) * len(runs),
         blocks=(True,) * len(runs),
     )
