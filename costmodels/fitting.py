@@ -142,16 +142,25 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 def _pipeline_changes(pipeline: Pipeline) -> Iterator[tuple[str, Pipeline]]:
     if pipeline.chunks == 1 and pipeline.num_ranks > 1 and pipeline.divided:
-        yield "--chunks 2 --placement v", replace(pipeline, chunks=2, kind=PlacementKind.V)
+        two = replace(pipeline, chunks=2, kind=PlacementKind.V)
+        yield (
+            (f"--stages {two.num_stages}" if pipeline.stages_given else "--chunks 2") + " --placement v",
+            two,
+        )
     for times in (2, 4):
-        yield f"--pp {times * pipeline.num_ranks}", replace(pipeline, num_ranks=times * pipeline.num_ranks)
+        more = replace(pipeline, num_ranks=times * pipeline.num_ranks)
+        stages = f" --stages {more.num_stages}" if pipeline.stages_given else ""
+        yield f"--pp {more.num_ranks}{stages}", more
 
 
 def _training_changes(training: Training, gpus_per_node: int) -> Iterator[tuple[str, Training]]:
     t, replicas = training.tensor_parallel, training.data_parallel
     if training.attention is AttentionKernel.CORE:
-        less = Recompute.NONE if training.recompute is Recompute.SELECTIVE else training.recompute
-        yield "--attention flash", replace(training, attention=AttentionKernel.FLASH, recompute=less)
+        if training.recompute is Recompute.SELECTIVE:
+            without = replace(training, attention=AttentionKernel.FLASH, recompute=Recompute.NONE)
+            yield "--attention flash --recompute none", without
+        else:
+            yield "--attention flash", replace(training, attention=AttentionKernel.FLASH)
         if training.recompute is Recompute.NONE:
             yield "--recompute selective", replace(training, recompute=Recompute.SELECTIVE)
     if t > 1 and not training.sequence_parallel and training.sequence_length % t == 0:

@@ -46,6 +46,8 @@ class Pipeline:
         What schedules are to minimise.
     tick_seconds
         The length of a tick.
+    stages_given
+        Whether the number of stages was asked for rather than that of chunks: suggestions speak of the same.
     """
 
     num_ranks: int
@@ -57,6 +59,7 @@ class Pipeline:
     divided: bool = True
     objective: Objective = Objective.MAKESPAN
     tick_seconds: float = 1e-6
+    stages_given: bool = False
 
     def __post_init__(self) -> None:
         if self.num_stages == 1 and (self.first_blocks, self.last_blocks) != (None, None):

@@ -87,6 +87,16 @@ class Training:
                 "--recompute selective is given with --attention flash, which keeps no scores to compute "
                 "again: leave it out, or give --recompute full"
             )
+        if self.zero_stage and self.data_parallel == 1:
+            raise InputError(
+                f"--zero {self.zero_stage} is given with --dp 1, and one replica has none to share with: "
+                "leave it out, or give more replicas"
+            )
+        if self.gradient_bytes < self.number_bytes:
+            raise InputError(
+                f"--gradient-bytes {self.gradient_bytes} is given with --dtype {self.precision}, which "
+                f"takes {self.number_bytes}: give --gradient-bytes {self.number_bytes}"
+            )
         if self.data_parallel % self.expert_parallel:
             raise InputError(
                 f"--ep {self.expert_parallel} is given with --dp {self.data_parallel}, over whose replicas "

@@ -162,9 +162,40 @@ def test_flags_reach_the_problem(run, tmp_path):
 
 
 CONFIG = str(CONFIGS / "gpt2.json")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--memory-limit", "60GiB"],
+        ["--memory-limit", "60GiB", "--stages", "8"],
+        ["--memory-limit", "60GiB", "--stages", "16"],
+        ["--memory-limit", "60GiB", "--chunks", "2", "--dp", "2"],
+        ["--memory-limit", "45GiB", "--attention", "core", "--recompute", "selective"],
+        ["--attention", "core", "--no-split"],
+    ],
+    ids=" ".join,
+)
+def test_suggestions_can_be_typed_and_hold(run, flags):
+    found = json.loads(run(*LLAMA, *WORK, *flags, "--json")[1])["remedies"]
+    assert found
+    for remedy in found:
+        code, out, _ = run(*LLAMA, *WORK, *flags, *remedy["change"].split(), "--json")
+        assert code == 0
+        ranks = json.loads(out)["ranks"]
+        if remedy["fits"] == "1f1b":
+            assert all(rank["one_f_one_b_bytes"] <= rank["limit_bytes"] for rank in ranks)
+
+
 REFUSED = [
     (["model", *SMALL], "neither CONFIG nor --layers is given: give a config.json, or --layers --hidden"),
     (["model", CONFIG, "--layers", "3", *SMALL], "CONFIG and --layers are both given"),
+    (["model", CONFIG, "--style", "llama", *SMALL], "CONFIG and --style are both given"),
+    (["model", CONFIG, "--kv-heads", "3", *SMALL], "CONFIG and --kv-heads are both given"),
+    (["model", CONFIG, "--intermediate", "3", *SMALL], "CONFIG and --intermediate are both given"),
+    (["model", CONFIG, *SMALL, "--zero", "1"], "--zero 1 is given with --dp 1, and one replica has none"),
+    (["model", CONFIG, *SMALL, "--dtype", "fp32", "--gradient-bytes", "2"], "give --gradient-bytes 4"),
+    (["model", CONFIG, *SMALL, "--microbatches", "1000000000"], "give an integer from 1 to 1048576"),
     (["model", CONFIG, *SMALL, "--gpu", "h10"], "'h10' is no GPU of the catalogue: perhaps h100 is meant"),
     (["model", CONFIG, *SMALL, "--link", "string"], "'string' is no link of the catalogue"),
     (["model", CONFIG, *SMALL, "--tp", "5"], "--tp 5 is given with 12 attention heads: give a divisor of 12"),
