@@ -9,13 +9,13 @@ from itertools import pairwise
 
 from costmodels.chain import Chain
 from costmodels.cluster import Cluster
-from costmodels.hardware import Link
+from costmodels.hardware import Link, latency_source
 from costmodels.layers import Layer, model_layers
 from costmodels.model_shape import ModelShape
 from costmodels.optimizer_state import StaticBytes, static_bytes
 from costmodels.partition import CutRules, cut_layers
 from costmodels.quantise import Quantiser
-from costmodels.roofline import Machine, transfer_seconds
+from costmodels.roofline import Efficiencies, Machine, transfer_seconds
 from costmodels.stages import PassCost, StagePasses, layer_seconds, stage_passes
 from costmodels.training import Training
 from synth.errors import InputError
@@ -158,20 +158,61 @@ def provenance(plan: Plan) -> str:
     """Where the numbers of a plan's problem come from, in words."""
     training, cluster, gpu = plan.training, plan.cluster, plan.cluster.gpu
     blocks = [sum(layer.is_block for layer in stage) for stage in plan.stage_layers]
-    links = sorted(f"{link.name} ({link.latency_s * 1e6:g} us)" for link in _links(plan))
+    links = sorted(_links(plan), key=lambda link: link.name)
+    over = ", ".join(f"{link.name} ({link.latency_s * 1e6:g} us)" for link in links) or "nothing"
+    given = cluster.rank_latency_s is not None
     return "; ".join(
         [
             f"analytic: {plan.model.name}, {plan.model.parameters} parameters",
             f"training: {training}",
             f"GPU: {gpu.name}, {cluster.gpus_per_node} in a node ({gpu.source})",
-            f"times: roofline at efficiencies {cluster.efficiencies}",
-            f"transfers: {boundary_bytes(plan.model, training)} bytes over {', '.join(links) or 'nothing'}",
+            "neighbouring ranks share a node",
+            f"times: roofline at efficiencies {cluster.efficiencies}, {_efficiency_source(plan)}",
+            f"transfers: {boundary_bytes(plan.model, training)} bytes over {over}",
+            *(f"{link.name}: {link.source}" for link in links),
+            f"latencies: {'as given' if given else latency_source()}",
             "activations and FLOPs: by operation, arXiv 2205.05198 (section 4) and 2401.10241 (Table 1)",
-            "static bytes: Adam, arXiv 1910.02054 (section 3.1)",
-            f"blocks per stage: {' '.join(map(str, blocks))}",
+            f"static bytes: Adam, arXiv 1910.02054 (section 3.1){_tied(plan)}",
+            f"memory limit: {_limit_source(plan)}",
+            f"blocks per stage: {' '.join(map(str, blocks))}, {_cut_source(plan)}",
+            "left out: traffic between replicas, sliding windows (attention is taken as full)",
             _rounding(plan),
         ]
     )
+
+
+def _efficiency_source(plan: Plan) -> str:
+    if plan.cluster.efficiencies != Efficiencies():
+        return "as given"
+    return (
+        "stated for A100, memory fitted to one profile of arXiv 2401.10241, from whose F, B and W they "
+        "differ by up to 10%, 20% and 5%; for other GPUs assumed"
+    )
+
+
+def _tied(plan: Plan) -> str:
+    if not plan.model.tied:
+        return ""
+    ranks = plan.problem.stage_to_rank
+    return "; the tied head " + ("shares the embedding" if ranks[0] == ranks[-1] else "has a copy of its own")
+
+
+def _limit_source(plan: Plan) -> str:
+    if plan.cluster.limit_bytes is not None:
+        return "as given"
+    assert plan.problem.memory_limit_bytes is not None, "plans have a limit"
+    reserve = (plan.cluster.gpu.memory_bytes - plan.problem.memory_limit_bytes[0]) / 2**30
+    return (
+        f"the GPU's memory but for an assumed reserve of {reserve:.3g} GiB (driver, communication, "
+        "fragmentation, what a block holds only while it runs)"
+    )
+
+
+def _cut_source(plan: Plan) -> str:
+    if not plan.cut_fits:
+        return "the fastest cut regardless of memory: none that fits was found"
+    shared = plan.pipeline.chunks > 1
+    return "the fastest cut found that fits" if shared else "the fastest cut that fits"
 
 
 def _rounding(plan: Plan) -> str:

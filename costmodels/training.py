@@ -108,10 +108,10 @@ class Training:
             f"microbatch {self.microbatch_size} of {self.sequence_length} tokens",
             f"{self.precision} with gradients of {self.gradient_bytes} bytes",
             f"{self.attention} attention",
-            f"{self.recompute} recomputation",
+            f"{'no' if self.recompute is Recompute.NONE else self.recompute} recomputation",
             f"tensor parallel {self.tensor_parallel}" + ", sequence parallel" * self.sequence_parallel,
             f"expert parallel {self.expert_parallel}",
-            f"data parallel {self.data_parallel}, ZeRO-{self.zero_stage}",
+            f"data parallel {self.data_parallel}" + (f", ZeRO-{self.zero_stage}" if self.zero_stage else ""),
         ]
         return ", ".join(words)
 

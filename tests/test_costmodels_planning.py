@@ -10,6 +10,7 @@ from models import NAMES, core_training, flash_training, gpt, model_of
 from costmodels.cluster import Cluster
 from costmodels.hardware import find_gpu, find_link
 from costmodels.planning import Pipeline, boundary_bytes, make_plan
+from costmodels.roofline import Efficiencies
 from costmodels.training import Recompute
 from synth.document import read_problem, write_problem
 from synth.errors import InputError
@@ -158,6 +159,7 @@ def test_without_a_cut_that_fits_it_is_the_fastest():
     none = make_plan(LLAMA, AS_ASKED, FOUR, replace(H100, limit_bytes=2**30))
     assert (fast.cut_fits, none.cut_fits) == (True, False)
     assert none.stage_layers == fast.stage_layers
+    assert "fastest cut regardless of memory: none that fits was found" in none.problem.source
 
 
 def test_provenance_names_every_origin():
@@ -171,9 +173,32 @@ def test_provenance_names_every_origin():
         "arXiv 2205.05198",
         "1910.02054",
         "rounding to ticks of 1e-06 s: at most 0.0011% of an op",
-        "blocks per stage: 20 20 20 20",
+        "blocks per stage: 20 20 20 20, the fastest cut that fits",
+        "no recomputation",
+        "for other GPUs assumed",
+        "ib400: 400 Gb/s",
+        "latencies: assumed",
+        "memory limit: the GPU's memory but for an assumed reserve of 4 GiB",
+        "left out: traffic between replicas, sliding windows",
     ):
         assert words in plan.problem.source
+
+
+def test_provenance_says_what_was_given():
+    cluster = replace(
+        H100, limit_bytes=70 * 2**30, rank_latency_s=1e-4, efficiencies=Efficiencies(matmul=0.5)
+    )
+    training = flash_training(microbatch_size=1, sequence_length=1024)
+    source = make_plan(model_of("gpt2"), training, FOUR, cluster).problem.source
+    for words in (
+        "matmul 0.5, attention 0.5, memory 0.46, link 0.8, as given",
+        "latencies: as given",
+        "memory limit: as given",
+        "the fastest cut that fits",
+        "the tied head has a copy of its own",
+    ):
+        assert words in source
+    assert "assumed" not in source
 
 
 def test_rounding_error_is_that_of_the_ticks():
