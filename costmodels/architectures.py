@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from costmodels.config_fields import ConfigFields, read_fields
 from costmodels.model_shape import (
+    GPT2_MODULES,
     Attention,
     Block,
     Experts,
@@ -161,11 +162,7 @@ def _gpt2(fields: ConfigFields, name: str) -> ModelShape:
         layer_norm=True,
         hidden_dropout=fields.probability("resid_pdrop", 0.1) > 0,
         attention_dropout=fields.probability("attn_pdrop", 0.1) > 0,
-        modules=ModuleNames(
-            embeddings=("transformer.wte", "transformer.wpe"),
-            block="transformer.h.{}",
-            norm="transformer.ln_f",
-        ),
+        modules=GPT2_MODULES,
     )
 
 

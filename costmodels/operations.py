@@ -108,7 +108,8 @@ def linear(
         Rows of the product, those of a microbatch by default.
     stored_input_bytes, stored_gradient_bytes
         What this GPU keeps of the input and of the output's gradient, by default all of both. Sequence
-        parallelism keeps a share and gathers the rest again (arXiv 2205.05198, section 4.2.2).
+        parallelism keeps a share and gathers the rest again (arXiv 2205.05198, section 4.2.2), beside other
+        work: that gather takes no time here.
     parameters
         Weights on this GPU, by default one matrix.
     experts
