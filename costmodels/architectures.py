@@ -1,6 +1,7 @@
 """From a Hugging Face ``config.json`` to a :class:`ModelShape`: a function for each family of architectures.
 
-The fields and their defaults are those of the configuration classes in Hugging Face transformers 4.57.
+The fields are those of the configuration classes in Hugging Face transformers 4.57. Where a default is
+the size of one model of a family, the field must be there: of another model it would be wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from costmodels.config_fields import ConfigFields, read_fields
 from costmodels.model_shape import (
+    GPT2_MODULES,
     Attention,
     Block,
     Experts,
@@ -61,8 +63,15 @@ def _name(path: str) -> str:
 
 
 def _llama(fields: ConfigFields, name: str) -> ModelShape:
-    """Llama and Mistral."""
-    return _rms_model(fields, name, _grouped(fields, qkv_bias=fields.flag("attention_bias", False)))
+    """Llama, with as many key heads as heads where nothing is said of them."""
+    bias = fields.flag("attention_bias", False)
+    heads = fields.count("num_attention_heads")
+    return _rms_model(fields, name, _grouped(fields, qkv_bias=bias, usual_kv_heads=heads))
+
+
+def _mistral(fields: ConfigFields, name: str) -> ModelShape:
+    """Mistral: a Llama whose attention has no biases."""
+    return _rms_model(fields, name, _grouped(fields))
 
 
 def _qwen2(fields: ConfigFields, name: str) -> ModelShape:
@@ -73,7 +82,7 @@ def _qwen2(fields: ConfigFields, name: str) -> ModelShape:
 def _qwen3(fields: ConfigFields, name: str) -> ModelShape:
     """Qwen3: norms on queries and keys."""
     bias = fields.flag("attention_bias", False)
-    return _rms_model(fields, name, _grouped(fields, qkv_bias=bias, qk_norm=True))
+    return _rms_model(fields, name, _grouped(fields, qkv_bias=bias, qk_norm=True, needs_head_size=True))
 
 
 def _qwen3_moe(fields: ConfigFields, name: str) -> ModelShape:
@@ -89,7 +98,7 @@ def _qwen3_moe(fields: ConfigFields, name: str) -> ModelShape:
     dense = FeedForward(width=fields.count("intermediate_size"))
     sparse = [(block + 1) % step == 0 and block not in dense_blocks for block in range(count)]
     bias = fields.flag("attention_bias", False)
-    attention = _grouped(fields, qkv_bias=bias, qk_norm=True)
+    attention = _grouped(fields, qkv_bias=bias, qk_norm=True, needs_head_size=True)
     return _rms_model(fields, name, attention, [experts if is_sparse else dense for is_sparse in sparse])
 
 
@@ -111,14 +120,14 @@ def _deepseek(fields: ConfigFields, name: str) -> ModelShape:
     """
     attention = LatentAttention(
         heads=fields.count("num_attention_heads"),
-        query_rank=fields.count("q_lora_rank") if fields.tree.get("q_lora_rank") is not None else None,
+        query_rank=fields.count_or_null("q_lora_rank"),
         kv_rank=fields.count("kv_lora_rank"),
         plain_size=fields.count("qk_nope_head_dim"),
         rotary_size=fields.count("qk_rope_head_dim"),
         value_size=fields.count("v_head_dim"),
     )
     width = fields.count("moe_intermediate_size")
-    shared = fields.count("n_shared_experts", 0, least=0)
+    shared = fields.count_or_null("n_shared_experts", least=0)
     experts = Experts(
         count=fields.count("n_routed_experts"),
         per_token=fields.count("num_experts_per_tok"),
@@ -126,7 +135,7 @@ def _deepseek(fields: ConfigFields, name: str) -> ModelShape:
         shared=FeedForward(width=width * shared) if shared else None,
     )
     dense = FeedForward(width=fields.count("intermediate_size"))
-    first = fields.count("first_k_dense_replace", 0, least=0)
+    first = fields.count("first_k_dense_replace", least=0)
     step = fields.count("moe_layer_freq", 1)
     count = fields.count("num_hidden_layers", most=MOST_BLOCKS)
     inner = [experts if block >= first and block % step == 0 else dense for block in range(count)]
@@ -153,11 +162,7 @@ def _gpt2(fields: ConfigFields, name: str) -> ModelShape:
         layer_norm=True,
         hidden_dropout=fields.probability("resid_pdrop", 0.1) > 0,
         attention_dropout=fields.probability("attn_pdrop", 0.1) > 0,
-        modules=ModuleNames(
-            embeddings=("transformer.wte", "transformer.wpe"),
-            block="transformer.h.{}",
-            norm="transformer.ln_f",
-        ),
+        modules=GPT2_MODULES,
     )
 
 
@@ -192,7 +197,7 @@ def _gpt_neox(fields: ConfigFields, name: str) -> ModelShape:
 
 ARCHITECTURES: dict[str, Callable[[ConfigFields, str], ModelShape]] = {
     "llama": _llama,
-    "mistral": _llama,
+    "mistral": _mistral,
     "mixtral": _mixtral,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
@@ -206,17 +211,27 @@ ARCHITECTURES: dict[str, Callable[[ConfigFields, str], ModelShape]] = {
 
 
 def _grouped(
-    fields: ConfigFields, *, qkv_bias: bool = False, output_bias: bool | None = None, qk_norm: bool = False
+    fields: ConfigFields,
+    *,
+    qkv_bias: bool = False,
+    output_bias: bool | None = None,
+    qk_norm: bool = False,
+    usual_kv_heads: int | None = None,
+    needs_head_size: bool = False,
 ) -> GroupedAttention:
-    """Attention from the fields that Llama and its relatives share; biases come in both places or one."""
+    """Attention from the fields that Llama and its relatives share; biases come in both places or one.
+
+    Without usual key heads their number must be there, and so must the size of a head where it is needed.
+    """
     heads = fields.count("num_attention_heads")
     hidden = fields.count("hidden_size")
-    if fields.tree.get("head_dim") is None:
+    usual_size = None if needs_head_size else max(1, hidden // heads)
+    if not needs_head_size and fields.tree.get("head_dim") is None:
         _check_heads_divide(hidden, heads, fields, "$.num_attention_heads")
     return GroupedAttention(
         heads=heads,
-        kv_heads=fields.count("num_key_value_heads", heads),
-        head_size=fields.count("head_dim", max(1, hidden // heads)),
+        kv_heads=fields.count("num_key_value_heads", usual_kv_heads),
+        head_size=fields.count("head_dim", usual_size),
         qkv_bias=qkv_bias,
         output_bias=qkv_bias if output_bias is None else output_bias,
         qk_norm=qk_norm,

@@ -148,7 +148,7 @@ def _core(attention: Attention, training: Training, *, dropout: bool) -> list[Op
     first, second = 2 * scores * attention.key_size, 2 * scores * attention.value_size
     operations = [
         pointwise("queries, keys and values", 0, 0, kept_bytes=queries_and_keys + kept_values),
-        _score_product("scores", first, queries_and_keys + scores * number, 0),
+        _score_product("scores", first, queries_and_keys + scores * number, 0, transient=scores * number),
         pointwise(
             "softmax", 2 * scores * number, 3 * scores * number, kept_bytes=scores * number, is_score=True
         ),
@@ -165,7 +165,9 @@ def _core(attention: Attention, training: Training, *, dropout: bool) -> list[Op
     ]
 
 
-def _score_product(name: str, flops: int, moved_bytes: int, kept_bytes: int) -> Operation:
+def _score_product(
+    name: str, flops: int, moved_bytes: int, kept_bytes: int, *, transient: int = 0
+) -> Operation:
     """A product with the scores: two of its size for B, because neither factor is a weight."""
     return Operation(
         name=name,
@@ -173,4 +175,5 @@ def _score_product(name: str, flops: int, moved_bytes: int, kept_bytes: int) -> 
         input_gradient=Work(matmul_flops=2 * flops, moved_bytes=2 * moved_bytes),
         kept_until_b_bytes=kept_bytes,
         is_score=True,
+        transient_bytes=transient,
     )

@@ -9,8 +9,8 @@ from costmodels.roofline import Efficiencies, Machine
 from costmodels.training import Training
 
 RESERVE_BYTES = 4 * 2**30
-"""What is kept free by default: the driver's context, communication buffers, what a layer holds only while it
-runs, and fragmentation. An assumption; allocators and kernels differ."""
+"""What is at least kept free by default: for the driver's context, communication buffers, what a block holds
+only while it runs, and fragmentation. An assumption; allocators and kernels differ."""
 GPUS_PER_NODE = 8
 
 
@@ -31,7 +31,7 @@ class Cluster:
     rank_latency_s
         Of a transfer between pipeline ranks, or None for that of the link.
     limit_bytes
-        What one GPU may hold, or None for all but the reserve.
+        What one GPU may hold, or None for all but a reserve (:meth:`memory_limit_bytes`).
     """
 
     gpu: Gpu
@@ -42,10 +42,14 @@ class Cluster:
     rank_latency_s: float | None = None
     limit_bytes: int | None = None
 
-    @property
-    def memory_limit_bytes(self) -> int:
-        """What one GPU may hold."""
-        return self.gpu.memory_bytes - RESERVE_BYTES if self.limit_bytes is None else self.limit_bytes
+    def memory_limit_bytes(self, transient_bytes: int = 0) -> int:
+        """What one GPU may hold: what is given, or all but the reserve.
+
+        The reserve is 4 GiB, or what a block holds only while it runs where that is more.
+        """
+        if self.limit_bytes is not None:
+            return self.limit_bytes
+        return max(0, self.gpu.memory_bytes - max(RESERVE_BYTES, transient_bytes))
 
     def link_within(self, gpus: int) -> Link:
         """What connects so many neighbouring GPUs."""

@@ -34,6 +34,12 @@ class ConfigFields:
             self.refuse(f"$.{key}", shown(value), rule)
         return value
 
+    def count_or_null(self, key: str, *, least: int = 1) -> int | None:
+        """An integer, or null where the model does without; it must be there."""
+        if key not in self.tree:
+            self.refuse(f"$.{key}", "missing", f"give an integer from {least} to {LARGEST_SIZE}, or null")
+        return None if self.tree[key] is None else self.count(key, least=least)
+
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
         value = self.tree.get(key)

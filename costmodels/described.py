@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from costmodels.model_shape import Block, FeedForward, GroupedAttention, ModelShape, ModuleNames
+from costmodels.model_shape import GPT2_MODULES, Block, FeedForward, GroupedAttention, ModelShape, ModuleNames
 from synth.errors import InputError
 
 WIDTH_MULTIPLE = 256
@@ -72,11 +72,5 @@ def describe_model(
         layer_norm=gpt,
         hidden_dropout=gpt,
         attention_dropout=gpt,
-        modules=ModuleNames(
-            embeddings=("transformer.wte", "transformer.wpe"),
-            block="transformer.h.{}",
-            norm="transformer.ln_f",
-        )
-        if gpt
-        else ModuleNames(),
+        modules=GPT2_MODULES if gpt else ModuleNames(),
     )

@@ -31,7 +31,7 @@ class RankMemory:
     least_bytes
         What any schedule needs: static bytes and one microbatch.
     one_f_one_b_bytes
-        What 1F1B needs, one chunk per rank.
+        What 1F1B needs: it has one stage per rank, neighbouring stages merged, as ``synthesize`` compares it.
     limit_bytes
         What the rank may hold.
     """
@@ -111,11 +111,9 @@ def remedies(plan: Plan) -> list[Remedy]:
 
 
 def _one_f_one_b(problem: Problem) -> tuple[int, ...]:
-    """The peak of 1F1B on every rank, with the static bytes of the rank as it is placed."""
+    """The peak of 1F1B on every rank: it has one stage per rank, whatever the placement."""
     merged = merge_into_ranks(_as_many_as_are_held(problem, 1))
-    peaks = peak_memory_bytes(merged, baseline_orders("1f1b", merged))
-    own, placed = merged.static_bytes_by_rank, problem.static_bytes_by_rank
-    return tuple(peak - a + b for peak, a, b in zip(peaks, own, placed, strict=True))
+    return peak_memory_bytes(merged, baseline_orders("1f1b", merged))
 
 
 def _as_many_as_are_held(problem: Problem, times: int) -> Problem:
@@ -144,16 +142,25 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 def _pipeline_changes(pipeline: Pipeline) -> Iterator[tuple[str, Pipeline]]:
     if pipeline.chunks == 1 and pipeline.num_ranks > 1 and pipeline.divided:
-        yield "--chunks 2 --placement v", replace(pipeline, chunks=2, kind=PlacementKind.V)
+        two = replace(pipeline, chunks=2, kind=PlacementKind.V)
+        yield (
+            (f"--stages {two.num_stages}" if pipeline.stages_given else "--chunks 2") + " --placement v",
+            two,
+        )
     for times in (2, 4):
-        yield f"--pp {times * pipeline.num_ranks}", replace(pipeline, num_ranks=times * pipeline.num_ranks)
+        more = replace(pipeline, num_ranks=times * pipeline.num_ranks)
+        stages = f" --stages {more.num_stages}" if pipeline.stages_given else ""
+        yield f"--pp {more.num_ranks}{stages}", more
 
 
 def _training_changes(training: Training, gpus_per_node: int) -> Iterator[tuple[str, Training]]:
     t, replicas = training.tensor_parallel, training.data_parallel
     if training.attention is AttentionKernel.CORE:
-        less = Recompute.NONE if training.recompute is Recompute.SELECTIVE else training.recompute
-        yield "--attention flash", replace(training, attention=AttentionKernel.FLASH, recompute=less)
+        if training.recompute is Recompute.SELECTIVE:
+            without = replace(training, attention=AttentionKernel.FLASH, recompute=Recompute.NONE)
+            yield "--attention flash --recompute none", without
+        else:
+            yield "--attention flash", replace(training, attention=AttentionKernel.FLASH)
         if training.recompute is Recompute.NONE:
             yield "--recompute selective", replace(training, recompute=Recompute.SELECTIVE)
     if t > 1 and not training.sequence_parallel and training.sequence_length % t == 0:

@@ -125,6 +125,12 @@ def find_link(name: str) -> Link:
     )
 
 
+def latency_source() -> str:
+    """Where the latencies of the catalogue's links come from."""
+    source: str = _catalogue()["latency_source"]
+    return source
+
+
 @cache
 def _catalogue() -> dict[str, Any]:
     text = resources.files(__package__).joinpath("hardware.json").read_text(encoding="utf-8")

@@ -80,6 +80,19 @@ class Layer:
         return _kept(self.operations) - self.kept_bytes
 
     @property
+    def transient_bytes(self) -> int:
+        """What it holds only while it runs: its largest gradient, or the scores of ``core`` attention."""
+        return max(max(o.gradient_bytes, o.transient_bytes) for o in self.operations)
+
+    @property
+    def backward_extra_bytes(self) -> int:
+        """What its backward holds, until it is through the layer, beside what was kept.
+
+        What a block holds only while it runs is left to the memory reserve, as in the papers' steps.
+        """
+        return self.recomputed_bytes + (0 if self.is_block else self.transient_bytes)
+
+    @property
     def held_for_w_bytes(self) -> int:
         """What B leaves behind for W: inputs of linear layers, and the gradients of their outputs."""
         return sum(o.kept_until_w_bytes + o.gradient_bytes for o in self.operations)
@@ -181,7 +194,7 @@ def _last_layers(model: ModelShape, training: Training) -> tuple[Layer, Layer, L
     """Norm, head and loss: 2sbh, 2sbh and 4sbv kept (arXiv 2205.05198, section 4.3).
 
     The loss stays with the head, whose logits would be far larger to send than a hidden state. A tied head
-    has a copy of the embedding's weights: the two are on different stages.
+    has a copy of the embedding's weights, as it needs on another rank.
     """
     hidden, share = model.hidden, _vocabulary_share(model, training)
     logits = training.tokens * share
@@ -195,7 +208,14 @@ def _last_layers(model: ModelShape, training: Training) -> tuple[Layer, Layer, L
         share,
         stored_input_bytes=training.hidden_bytes_per_width * hidden,
     )
-    loss = pointwise("cross entropy", forward, backward, kept_bytes=logits * FULL_PRECISION_BYTES)
+    # Beside the softmax there are the logits in F, their gradient in B.
+    loss = pointwise(
+        "cross entropy",
+        forward,
+        backward,
+        kept_bytes=logits * FULL_PRECISION_BYTES,
+        transient_bytes=logits * training.number_bytes,
+    )
     gains = norm("last norm", training, hidden, model.norm_parameters)
     return (
         Layer(name="norm", modules=(model.modules.norm,), operations=(gains,)),

@@ -209,6 +209,11 @@ class ModuleNames:
     head: str = "lm_head"
 
 
+GPT2_MODULES = ModuleNames(
+    embeddings=("transformer.wte", "transformer.wpe"), block="transformer.h.{}", norm="transformer.ln_f"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """A decoder-only transformer.

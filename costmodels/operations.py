@@ -64,6 +64,8 @@ class Operation:
         Kept from B for the weight gradient: the gradient of a linear layer's output.
     is_score
         Whether selective recomputation computes it again instead of keeping anything of it.
+    transient_bytes
+        Held only while it runs, in F and in B, beside what is kept.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Operation:
     kept_until_w_bytes: int = 0
     gradient_bytes: int = 0
     is_score: bool = False
+    transient_bytes: int = 0
 
 
 def linear(
@@ -105,7 +108,8 @@ def linear(
         Rows of the product, those of a microbatch by default.
     stored_input_bytes, stored_gradient_bytes
         What this GPU keeps of the input and of the output's gradient, by default all of both. Sequence
-        parallelism keeps a share and gathers the rest again (arXiv 2205.05198, section 4.2.2).
+        parallelism keeps a share and gathers the rest again (arXiv 2205.05198, section 4.2.2), beside other
+        work: that gather takes no time here.
     parameters
         Weights on this GPU, by default one matrix.
     experts
@@ -138,6 +142,7 @@ def pointwise(
     kept_bytes: int = 0,
     parameters: int = 0,
     is_score: bool = False,
+    transient_bytes: int = 0,
 ) -> Operation:
     """An operation that does little with every number it moves: its time is that of memory.
 
@@ -150,6 +155,7 @@ def pointwise(
         parameters=parameters,
         kept_until_b_bytes=kept_bytes,
         is_score=is_score,
+        transient_bytes=transient_bytes,
     )
 
 

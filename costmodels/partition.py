@@ -12,33 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations, pairwise
 
+from costmodels.chain import Chain
 from costmodels.shared_memory import cut_with_shared_memory
 from synth.errors import InputError
 
 MOST_BALANCED = 64
 """Cuts into more stages are left as they are: moves grow with the square of the stages."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """The layers to cut.
-
-    Parameters
-    ----------
-    costs
-        Time of each layer, any unit.
-    held_bytes
-        What each needs on its rank: static bytes and one microbatch's activations.
-    may_cut_before
-        Whether a cut may fall before each layer; the first does not matter.
-    blocks
-        Which layers count for :attr:`CutRules.first_blocks` and ``last_blocks``.
-    """
-
-    costs: tuple[int, ...]
-    held_bytes: tuple[int, ...]
-    may_cut_before: tuple[bool, ...]
-    blocks: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +72,10 @@ def cut_layers(chain: Chain, rules: CutRules) -> tuple[int, ...] | None:
     num_stages = len(rules.stage_to_rank)
     if len(set(rules.stage_to_rank)) == num_stages:
         return _best_cut(chain, rules, limit)
-    if sum(chain.held_bytes) > (1 + max(rules.stage_to_rank)) * limit:
+    if sum(chain.static_bytes + chain.kept_bytes) > (1 + max(rules.stage_to_rank)) * limit:
         return None
     starts = [_allowed_starts(chain, rules, stage) for stage in range(num_stages)]
-    found = cut_with_shared_memory(chain.costs, chain.held_bytes, rules.stage_to_rank, limit, starts)
+    found = cut_with_shared_memory(chain, rules.stage_to_rank, limit, starts)
     return None if found is None else balance_ranks(chain, rules, found)
 
 
@@ -106,8 +85,14 @@ def stage_costs(chain: Chain, cuts: Sequence[int]) -> tuple[int, ...]:
 
 
 def rank_bytes(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int, ...]:
-    """What the layers of every rank need together."""
-    return tuple(_by_rank(rules, _stage_sums(chain.held_bytes, cuts)))
+    """What every rank needs: static bytes, and one microbatch through all its stages and back."""
+    statics = _by_rank(rules, _stage_sums(chain.static_bytes, cuts))
+    kept, peaks = [0] * len(statics), [0] * len(statics)
+    for rank, (first, last) in zip(rules.stage_to_rank, pairwise(cuts), strict=True):
+        # The backward of a stage runs while the rank's earlier stages still hold what their forward kept.
+        peaks[rank] = max(peaks[rank], kept[rank] + chain.backward_peak_bytes(first, last))
+        kept[rank] += sum(chain.kept_bytes[first:last])
+    return tuple(static + peak for static, peak in zip(statics, peaks, strict=True))
 
 
 def balance_ranks(chain: Chain, rules: CutRules, cuts: tuple[int, ...]) -> tuple[int, ...]:
@@ -212,8 +197,7 @@ def _walk(
     came_from: list[dict[int, int]] = []
     sums = _Sums(
         time=list(accumulate(chain.costs, initial=0)),
-        held=list(accumulate(chain.held_bytes, initial=0)),
-        limit_bytes=limit_bytes,
+        earliest=_earliest_starts(chain, limit_bytes),
         bound=bound,
     )
     for stage in range(num_stages):
@@ -227,11 +211,10 @@ def _walk(
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """What a stage takes and holds, as differences of sums, and what it may at most."""
+    """What a stage takes, as differences of sums, where it may begin for each end, and what it may take."""
 
     time: list[int]
-    held: list[int]
-    limit_bytes: int | None
+    earliest: list[int]
     bound: int | None
 
     def best_step(self, starts: list[int], values: list[float], end: int) -> tuple[float, int] | None:
@@ -243,7 +226,7 @@ class _Sums:
         for index in range(bisect_left(starts, end) - 1, -1, -1):
             start = starts[index]
             cost = self.time[end] - self.time[start]
-            if self.limit_bytes is not None and self.held[end] - self.held[start] > self.limit_bytes:
+            if start < self.earliest[end]:
                 break
             if self.bound is None:
                 if best is not None and cost >= best[0]:
@@ -256,6 +239,25 @@ class _Sums:
             if best is None or total < best[0]:
                 best = total, start
         return best
+
+
+def _earliest_starts(chain: Chain, limit_bytes: int | None) -> list[int]:
+    """For every end of a stage the first layer with which it is within the limit; the end where none is."""
+    num_layers = len(chain.costs)
+    if limit_bytes is None:
+        return [0] * (num_layers + 1)
+    earliest = [0]
+    for end in range(1, num_layers + 1):
+        start, static, peak = end, 0, 0
+        while start > 0:
+            layer = start - 1
+            static += chain.static_bytes[layer]
+            peak = chain.kept_bytes[layer] + max(peak, chain.extra_bytes[layer])
+            if static + peak > limit_bytes:
+                break
+            start = layer
+        earliest.append(start)
+    return earliest
 
 
 def _trace(came_from: list[dict[int, int]], end: int) -> tuple[int, ...]:

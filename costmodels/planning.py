@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
+from costmodels.chain import Chain
 from costmodels.cluster import Cluster
-from costmodels.hardware import Link
+from costmodels.hardware import Link, latency_source
 from costmodels.layers import Layer, model_layers
 from costmodels.model_shape import ModelShape
 from costmodels.optimizer_state import StaticBytes, static_bytes
-from costmodels.partition import Chain, CutRules, cut_layers
+from costmodels.partition import CutRules, cut_layers
 from costmodels.quantise import Quantiser
-from costmodels.roofline import Machine, transfer_seconds
-from costmodels.stages import PassCost, StagePasses, backward_rise_bytes, layer_seconds, stage_passes
+from costmodels.roofline import Efficiencies, Machine, transfer_seconds
+from costmodels.stages import PassCost, StagePasses, layer_seconds, stage_passes
 from costmodels.training import Training
 from synth.errors import InputError
 from synth.placement import PlacementKind, place
@@ -45,6 +46,8 @@ class Pipeline:
         What schedules are to minimise.
     tick_seconds
         The length of a tick.
+    stages_given
+        Whether the number of stages was asked for rather than that of chunks: suggestions speak of the same.
     """
 
     num_ranks: int
@@ -56,6 +59,7 @@ class Pipeline:
     divided: bool = True
     objective: Objective = Objective.MAKESPAN
     tick_seconds: float = 1e-6
+    stages_given: bool = False
 
     def __post_init__(self) -> None:
         if self.num_stages == 1 and (self.first_blocks, self.last_blocks) != (None, None):
@@ -109,9 +113,12 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
     """
     placement = place(pipeline.kind, pipeline.num_ranks, pipeline.num_stages)
     layers, machine = model_layers(model, training), cluster.machine(training)
-    stage_layers, cut_fits = _cut(layers, machine, training, pipeline, cluster)
+    held = _held(layers, model, training, one_rank=placement.stage_to_rank[0] == placement.stage_to_rank[-1])
+    limit_bytes = cluster.memory_limit_bytes(max(layer.transient_bytes for layer in layers if layer.is_block))
+    cuts, cut_fits = _cut(layers, held, machine, pipeline, limit_bytes)
+    stage_layers = tuple(layers[first:last] for first, last in pairwise(cuts))
     passes = [stage_passes(stage, machine) for stage in stage_layers]
-    statics = [_sum(static_bytes(layer, training) for layer in stage) for stage in stage_layers]
+    statics = [_sum(held[first:last]) for first, last in pairwise(cuts)]
     quantiser = Quantiser(tick_seconds=pipeline.tick_seconds)
     transfers = _transfer_seconds(model, training, pipeline, cluster)
     op_error = quantiser.largest_error(cost.seconds for stage in passes for cost in _offered(stage, pipeline))
@@ -124,7 +131,7 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
             for stage, static, named in zip(passes, statics, stage_layers, strict=True)
         ),
         transfer_ticks=tuple(tuple(quantiser.ticks(s, least=0) for s in row) for row in transfers),
-        memory_limit_bytes=(cluster.memory_limit_bytes,) * pipeline.num_ranks,
+        memory_limit_bytes=(limit_bytes,) * pipeline.num_ranks,
         objective=pipeline.objective,
         tick_seconds=pipeline.tick_seconds,
         name=model.name,
@@ -139,7 +146,9 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
         stage_layers=stage_layers,
         static_by_rank=tuple(by_rank),
         rounding_error=op_error,
-        transfer_rounding_error=quantiser.largest_error(seconds for row in transfers for seconds in row),
+        transfer_rounding_error=quantiser.largest_error(
+            (seconds for row in transfers for seconds in row), least=0
+        ),
         cut_fits=cut_fits,
     )
     return replace(plan, problem=replace(problem, source=provenance(plan)))
@@ -149,21 +158,71 @@ def provenance(plan: Plan) -> str:
     """Where the numbers of a plan's problem come from, in words."""
     training, cluster, gpu = plan.training, plan.cluster, plan.cluster.gpu
     blocks = [sum(layer.is_block for layer in stage) for stage in plan.stage_layers]
-    links = sorted(f"{link.name} ({link.latency_s * 1e6:g} us)" for link in _links(plan))
+    links = sorted(_links(plan), key=lambda link: link.name)
+    over = ", ".join(f"{link.name} ({link.latency_s * 1e6:g} us)" for link in links) or "nothing"
+    given = cluster.rank_latency_s is not None
     return "; ".join(
         [
             f"analytic: {plan.model.name}, {plan.model.parameters} parameters",
             f"training: {training}",
             f"GPU: {gpu.name}, {cluster.gpus_per_node} in a node ({gpu.source})",
-            f"times: roofline at efficiencies {cluster.efficiencies}",
-            f"transfers: {boundary_bytes(plan.model, training)} bytes over {', '.join(links) or 'nothing'}",
+            "neighbouring ranks share a node",
+            f"times: roofline at efficiencies {cluster.efficiencies}, {_efficiency_source(plan)}",
+            f"transfers: {boundary_bytes(plan.model, training)} bytes over {over}",
+            *(f"{link.name}: {link.source}" for link in links),
+            f"latencies: {'as given' if given else latency_source()}",
             "activations and FLOPs: by operation, arXiv 2205.05198 (section 4) and 2401.10241 (Table 1)",
-            "static bytes: Adam, arXiv 1910.02054 (section 3.1)",
-            f"blocks per stage: {' '.join(map(str, blocks))}",
-            f"rounding to ticks of {plan.pipeline.tick_seconds:g} s: at most {plan.rounding_error:.2%} of "
-            f"an op, {plan.transfer_rounding_error:.2%} of a transfer",
+            f"static bytes: Adam, arXiv 1910.02054 (section 3.1){_tied(plan)}",
+            f"memory limit: {_limit_source(plan)}",
+            f"blocks per stage: {' '.join(map(str, blocks))}, {_cut_source(plan)}",
+            "left out: traffic between replicas, sliding windows (attention is taken as full)",
+            _rounding(plan),
         ]
     )
+
+
+def _efficiency_source(plan: Plan) -> str:
+    if plan.cluster.efficiencies != Efficiencies():
+        return "as given"
+    return (
+        "stated for A100, memory fitted to one profile of arXiv 2401.10241, from whose F, B and W they "
+        "differ by up to 10%, 20% and 5%; for other GPUs assumed"
+    )
+
+
+def _tied(plan: Plan) -> str:
+    if not plan.model.tied:
+        return ""
+    ranks = plan.problem.stage_to_rank
+    return "; the tied head " + ("shares the embedding" if ranks[0] == ranks[-1] else "has a copy of its own")
+
+
+def _limit_source(plan: Plan) -> str:
+    if plan.cluster.limit_bytes is not None:
+        return "as given"
+    assert plan.problem.memory_limit_bytes is not None, "plans have a limit"
+    reserve = (plan.cluster.gpu.memory_bytes - plan.problem.memory_limit_bytes[0]) / 2**30
+    return (
+        f"the GPU's memory but for an assumed reserve of {reserve:.3g} GiB (driver, communication, "
+        "fragmentation, what a block holds only while it runs)"
+    )
+
+
+def _cut_source(plan: Plan) -> str:
+    if not plan.cut_fits:
+        return "the fastest cut regardless of memory: none that fits was found"
+    shared = plan.pipeline.chunks > 1
+    return "the fastest cut found that fits" if shared else "the fastest cut that fits"
+
+
+def _rounding(plan: Plan) -> str:
+    op, transfer = map(_percent, (plan.rounding_error, plan.transfer_rounding_error))
+    tick_s = plan.pipeline.tick_seconds
+    return f"rounding to ticks of {tick_s:g} s: at most {op} of an op, {transfer} of a transfer"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
 
 
 def _links(plan: Plan) -> set[Link]:
@@ -176,17 +235,31 @@ def boundary_bytes(model: ModelShape, training: Training) -> int:
     return training.hidden_bytes_per_width * model.hidden
 
 
+def _held(
+    layers: Sequence[Layer], model: ModelShape, training: Training, *, one_rank: bool
+) -> list[StaticBytes]:
+    """The static bytes of every layer; a tied head on the rank of the embedding has none of its own."""
+    shared = (model.modules.head,) if model.tied and one_rank else None
+    return [StaticBytes() if layer.modules == shared else static_bytes(layer, training) for layer in layers]
+
+
 def _sum(parts: Iterable[StaticBytes]) -> StaticBytes:
     return sum(parts, start=StaticBytes())
 
 
 def _cut(
-    layers: tuple[Layer, ...], machine: Machine, training: Training, pipeline: Pipeline, cluster: Cluster
-) -> tuple[tuple[tuple[Layer, ...], ...], bool]:
-    """The layers of every stage, and whether every rank can hold its own with one microbatch."""
+    layers: Sequence[Layer],
+    statics: Sequence[StaticBytes],
+    machine: Machine,
+    pipeline: Pipeline,
+    limit_bytes: int,
+) -> tuple[tuple[int, ...], bool]:
+    """The first layer of every stage and their number, and whether every rank can hold its own."""
     chain = Chain(
         costs=tuple(round(layer_seconds(layer, machine) * _PER_SECOND) for layer in layers),
-        held_bytes=tuple(static_bytes(layer, training).total + layer.kept_bytes for layer in layers),
+        static_bytes=tuple(static.total for static in statics),
+        kept_bytes=tuple(layer.kept_bytes for layer in layers),
+        extra_bytes=tuple(layer.backward_extra_bytes for layer in layers),
         may_cut_before=tuple(not layer.stays_with_previous for layer in layers),
         blocks=tuple(layer.is_block for layer in layers),
     )
@@ -196,12 +269,10 @@ def _cut(
         first_blocks=pipeline.first_blocks,
         last_blocks=pipeline.last_blocks,
     )
-    # The backward rises at least by what one layer computes again.
-    room = cluster.memory_limit_bytes - max(backward_rise_bytes([layer], divided=False) for layer in layers)
-    fitting = cut_layers(chain, rules(limit_bytes=max(0, room)))
+    fitting = cut_layers(chain, rules(limit_bytes=limit_bytes))
     cuts = fitting or cut_layers(chain, rules())
     assert cuts is not None, "without a limit there is a cut"
-    return tuple(layers[first:last] for first, last in pairwise(cuts)), fitting is not None
+    return cuts, fitting is not None
 
 
 def _transfer_seconds(

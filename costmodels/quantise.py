@@ -40,9 +40,13 @@ class Quantiser:
             )
         return max(least, round(ticks))
 
-    def largest_error(self, times: Iterable[float]) -> float:
-        """The largest error of rounding, relative to the time; times of 0 take a tick and do not count."""
+    def largest_error(self, times: Iterable[float], *, least: int = 1) -> float:
+        """The largest error of rounding, relative to the time; times of 0 do not count."""
         return max(
-            (abs(self.ticks(time) * self.tick_seconds - time) / time for time in times if time > 0),
+            (
+                abs(self.ticks(time, least=least) * self.tick_seconds - time) / time
+                for time in times
+                if time > 0
+            ),
             default=0.0,
         )

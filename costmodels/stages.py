@@ -70,12 +70,12 @@ def backward_rise_bytes(layers: Sequence[Layer], *, divided: bool) -> int:
     """How far the backward of one microbatch rises above what F left behind.
 
     While it is in a layer it holds, beside what F kept, what it computes again. When it leaves the layer,
-    what F kept is gone, and a divided backward leaves behind what W needs. What one layer holds only while
-    it runs is left to the memory reserve, in F as in B.
+    what F kept is gone, and a divided backward leaves behind what W needs. The logits, which exist beside the
+    loss's softmax, count here: in F they take as much, and under 1F1B the last stage's B follows its F.
     """
     live = highest = 0
     for layer in reversed(layers):
-        highest = max(highest, live + layer.recomputed_bytes)
+        highest = max(highest, live + layer.backward_extra_bytes)
         live += (layer.held_for_w_bytes if divided else 0) - layer.kept_bytes
         highest = max(highest, live)
     return highest

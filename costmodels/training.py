@@ -87,6 +87,16 @@ class Training:
                 "--recompute selective is given with --attention flash, which keeps no scores to compute "
                 "again: leave it out, or give --recompute full"
             )
+        if self.zero_stage and self.data_parallel == 1:
+            raise InputError(
+                f"--zero {self.zero_stage} is given with --dp 1, and one replica has none to share with: "
+                "leave it out, or give more replicas"
+            )
+        if self.gradient_bytes < self.number_bytes:
+            raise InputError(
+                f"--gradient-bytes {self.gradient_bytes} is given with --dtype {self.precision}, which "
+                f"takes {self.number_bytes}: give --gradient-bytes {self.number_bytes}"
+            )
         if self.data_parallel % self.expert_parallel:
             raise InputError(
                 f"--ep {self.expert_parallel} is given with --dp {self.data_parallel}, over whose replicas "
@@ -98,10 +108,10 @@ class Training:
             f"microbatch {self.microbatch_size} of {self.sequence_length} tokens",
             f"{self.precision} with gradients of {self.gradient_bytes} bytes",
             f"{self.attention} attention",
-            f"{self.recompute} recomputation",
+            f"{'no' if self.recompute is Recompute.NONE else self.recompute} recomputation",
             f"tensor parallel {self.tensor_parallel}" + ", sequence parallel" * self.sequence_parallel,
             f"expert parallel {self.expert_parallel}",
-            f"data parallel {self.data_parallel}, ZeRO-{self.zero_stage}",
+            f"data parallel {self.data_parallel}" + (f", ZeRO-{self.zero_stage}" if self.zero_stage else ""),
         ]
         return ", ".join(words)
 

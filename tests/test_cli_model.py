@@ -52,6 +52,27 @@ def test_the_problem_is_synthesized(run, tmp_path):
     assert run("verify", schedule)[0] == 0
 
 
+def test_1f1b_is_the_one_that_synthesize_compares_with(run, tmp_path):
+    """In a V too, where 1F1B still has one stage per rank."""
+    problem, schedule = tmp_path / "problem.json", tmp_path / "schedule.json"
+    _, out, _ = run("model", CONFIGS / "gpt2.json", *SMALL, "--chunks", "2", "--json", "-o", problem)
+    said = [rank["one_f_one_b_bytes"] for rank in json.loads(out)["ranks"]]
+    _, out, _ = run("synthesize", problem, "-o", schedule, "--time-limit", "0.5", "--json")
+    assert json.loads(out)["baseline_1f1b"]["peak_memory_bytes"] == said
+
+
+def test_transfers_that_ticks_lose_are_said(run, tmp_path):
+    """At 0.4 ms a tick Llama's transfers round to nothing: all of them is lost."""
+    path = tmp_path / "problem.json"
+    words = ["--gpu", "h100", "--pp", "4", "--microbatch", "1", "--seq", "4096", "--microbatches", "8"]
+    code, _, err = run("model", CONFIGS / "llama-3-8b.json", *words, "--tick-seconds", "0.0004", "-o", path)
+    assert code == 0
+    assert "rounding changes a transfer by up to 100.0%: give a shorter --tick-seconds" in err
+    problem = read_problem(path.read_text())
+    assert not any(map(any, problem.transfer_ticks))
+    assert "100% of a transfer" in problem.source
+
+
 def test_chunks_go_down_and_up(run, tmp_path):
     path = tmp_path / "problem.json"
     for flags in (["--chunks", "2"], ["--stages", "16"]):
@@ -62,14 +83,15 @@ def test_chunks_go_down_and_up(run, tmp_path):
 
 
 def test_nothing_fits(run, tmp_path):
-    """The document is written all the same, and says the limit; no schedule exists: exit code 1."""
+    """The document is written all the same, and says the limit; no cut fits: exit code 1."""
     path = tmp_path / "problem.json"
     code, out, err = run(*LLAMA, *WORK, "--memory-limit", "24GiB", "-o", path)
     assert code == 1
-    assert "Nothing fits" in out
+    assert "No cut that fits was found" in out
     assert "with --sequence-parallel: one microbatch at a time fits" in out
     assert (
-        err == "pipesynth: no schedule exists: one microbatch does not fit on rank 0, 1, 2, 3, 4, 5, 6, 7\n"
+        err == "pipesynth: no cut that fits was found: one microbatch is too much "
+        "for rank 0, 1, 2, 3, 4, 5, 6, 7\n"
     )
     assert read_problem(path.read_text()).memory_limit_bytes == (24 * 2**30,) * 8
 
@@ -140,9 +162,39 @@ def test_flags_reach_the_problem(run, tmp_path):
 
 
 CONFIG = str(CONFIGS / "gpt2.json")
+
+
+@pytest.mark.parametrize(
+    ("flags", "among"),
+    [
+        ("--memory-limit 60GiB", "--chunks 2 --placement v"),
+        ("--memory-limit 60GiB --stages 8", "--stages 16 --placement v"),
+        ("--memory-limit 75GiB --stages 16", "--pp 16 --stages 32"),
+        ("--memory-limit 75GiB --chunks 2 --dp 2", "--zero 1"),
+        ("--memory-limit 77GiB --attention core --recompute selective", "--attention flash --recompute none"),
+        ("--attention core --no-split", "--recompute full"),
+    ],
+)
+def test_suggestions_can_be_typed_and_hold(run, flags, among):
+    found = json.loads(run(*LLAMA, *WORK, *flags.split(), "--json")[1])["remedies"]
+    assert among in [remedy["change"] for remedy in found]
+    for remedy in found:
+        code, out, _ = run(*LLAMA, *WORK, *flags.split(), *remedy["change"].split(), "--json")
+        assert code == 0
+        ranks = json.loads(out)["ranks"]
+        if remedy["fits"] == "1f1b":
+            assert all(rank["one_f_one_b_bytes"] <= rank["limit_bytes"] for rank in ranks)
+
+
 REFUSED = [
     (["model", *SMALL], "neither CONFIG nor --layers is given: give a config.json, or --layers --hidden"),
     (["model", CONFIG, "--layers", "3", *SMALL], "CONFIG and --layers are both given"),
+    (["model", CONFIG, "--style", "llama", *SMALL], "CONFIG and --style are both given"),
+    (["model", CONFIG, "--kv-heads", "3", *SMALL], "CONFIG and --kv-heads are both given"),
+    (["model", CONFIG, "--intermediate", "3", *SMALL], "CONFIG and --intermediate are both given"),
+    (["model", CONFIG, *SMALL, "--zero", "1"], "--zero 1 is given with --dp 1, and one replica has none"),
+    (["model", CONFIG, *SMALL, "--dtype", "fp32", "--gradient-bytes", "2"], "give --gradient-bytes 4"),
+    (["model", CONFIG, *SMALL, "--microbatches", "1000000000"], "give an integer from 1 to 1048576"),
     (["model", CONFIG, *SMALL, "--gpu", "h10"], "'h10' is no GPU of the catalogue: perhaps h100 is meant"),
     (["model", CONFIG, *SMALL, "--link", "string"], "'string' is no link of the catalogue"),
     (["model", CONFIG, *SMALL, "--tp", "5"], "--tp 5 is given with 12 attention heads: give a divisor of 12"),

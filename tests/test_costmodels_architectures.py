@@ -81,6 +81,24 @@ def test_deepseek_has_experts_behind_its_first_blocks():
     assert all(isinstance(block.attention, LatentAttention) for block in model.blocks)
 
 
+def test_llama_has_as_many_key_heads_as_heads_where_nothing_is_said(tmp_path):
+    model = read_model(changed_config(tmp_path, "llama-3-8b", num_key_value_heads=None))
+    assert {block.attention.kv_heads for block in model.blocks} == {32}
+
+
+def test_deepseek_may_do_without_query_latent_and_shared_experts(tmp_path):
+    """Null in the published configuration of V2-Lite: queries come from the hidden state."""
+    tree = json.loads((CONFIGS / "deepseek-v2-lite.json").read_text())
+    assert tree["q_lora_rank"] is None
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**tree, "n_shared_experts": None}))
+    model = read_model(str(path))
+    assert model.blocks[-1].attention.query_rank is None
+    assert model.blocks[-1].feed_forward.shared is None
+    # Two shared experts of 3 * 2048 * 1408 in each of 26 blocks.
+    assert model.parameters == PARAMETERS["deepseek-v2-lite"] - 26 * 2 * 3 * 2048 * 1408
+
+
 def test_sparse_step_and_dense_blocks(tmp_path):
     path = changed_config(
         tmp_path, "qwen3-30b-a3b", num_hidden_layers=6, decoder_sparse_step=2, mlp_only_layers=[3]
@@ -132,6 +150,17 @@ def test_unknown_fields_are_of_no_concern(tmp_path):
             r"mlp_only_layers is \[48\]: give a list of layer numbers",
         ),
         ("deepseek-v3", {"kv_lora_rank": None}, r"\$\.kv_lora_rank is missing"),
+        *(
+            (name, {field: None}, rf"\$\.{field} is missing: give an integer from")
+            for name, field in (
+                *((name, "num_key_value_heads") for name in ("mistral-7b", "mixtral-8x7b", "qwen2-7b")),
+                *((name, "num_key_value_heads") for name in ("qwen3-8b", "qwen3-30b-a3b")),
+                *((name, "head_dim") for name in ("qwen3-8b", "qwen3-30b-a3b")),
+                ("deepseek-v3", "n_shared_experts"),
+                ("deepseek-v3", "first_k_dense_replace"),
+                *((name, "q_lora_rank") for name in ("deepseek-v3", "deepseek-v2-lite")),
+            )
+        ),
         ("gpt2", {"n_head": 7}, r"\$\.n_head is 7: heads divide the hidden size 768"),
     ],
 )

@@ -10,6 +10,7 @@ from costmodels.described import Style, describe_model
 from costmodels.fitting import ONE_AT_A_TIME, fits_1f1b, fits_at_all, memory_by_rank, remedies
 from costmodels.hardware import find_gpu
 from costmodels.planning import Pipeline, make_plan
+from costmodels.training import Recompute
 from synth.baselines import baseline_orders
 from synth.errors import InfeasibleError
 from synth.memory import check_feasible
@@ -33,7 +34,9 @@ def test_memory_of_1f1b_by_hand():
         costs = plan.problem.stages[rank]
         assert row.static.total == costs.static_bytes
         assert row.activation_bytes == costs.F.alloc_bytes
-        assert row.one_f_one_b_bytes == costs.static_bytes + (8 - rank) * costs.F.alloc_bytes
+        # The last rank holds a GPU's share of the logits beside the softmax.
+        logits = 2 * 8192 * 128256 // 8 if rank == 7 else 0
+        assert row.one_f_one_b_bytes == costs.static_bytes + (8 - rank) * costs.F.alloc_bytes + logits
 
 
 def test_microbatches_that_fit():
@@ -60,12 +63,35 @@ def test_what_fits_is_what_the_synthesizer_accepts():
         assert fits_1f1b(plan) == all(peak <= gib * 2**30 for peak in peaks)
 
 
-def test_static_bytes_of_1f1b_are_those_of_the_placement():
-    """In a V, rank 0 has embedding and head."""
-    plan = plan_with(None, pipeline=replace(EIGHT, chunks=2, kind=PlacementKind.V))
-    first, *_, last = memory_by_rank(plan)
-    assert first.static.total > last.static.total
-    assert first.one_f_one_b_bytes > first.static.total
+def test_1f1b_has_one_stage_per_rank_whatever_the_placement():
+    """In a V, rank 0 has embedding and head; under 1F1B the last rank has the head. Five blocks of 70B in
+    every stage: neighbours merge to the ten per rank of the plan with one stage per rank."""
+    rows = memory_by_rank(plan_with(None, pipeline=replace(EIGHT, chunks=2, kind=PlacementKind.V)))
+    assert rows[0].static.total > rows[-1].static.total
+    one_stage_each = memory_by_rank(plan_with(None))
+    assert [row.one_f_one_b_bytes for row in rows] == [row.one_f_one_b_bytes for row in one_stage_each]
+    assert 76.0 < rows[0].one_f_one_b_bytes / 2**30 < 76.1
+
+
+def test_logits_count_beside_their_softmax():
+    """Llama-3-8B, 12 sequences of 8192: 2 + 4 bytes for each of 128256 logits of a token, 70.5 GiB."""
+    training = flash_training(microbatch_size=12, sequence_length=8192, recompute=Recompute.FULL)
+    plan = plan_with(None, training, replace(EIGHT, num_microbatches=16), model_of("llama-3-8b"))
+    assert plan.stage_layers[-1][-1].backward_extra_bytes == 12 * 8192 * 128256 * 2
+    last = memory_by_rank(plan)[-1]
+    assert last.least_bytes > 12 * 8192 * 128256 * 6 + last.static.total
+    assert last.least_bytes > 80 * 2**30
+    assert not fits_1f1b(plan)
+
+
+def test_the_reserve_grows_with_what_a_block_holds_while_it_runs():
+    """The gradient of Llama-3-8B's two factors: 2 * 14336 entries of 12 * 8192 tokens, 5.25 GiB."""
+    training = flash_training(microbatch_size=12, sequence_length=8192, recompute=Recompute.FULL)
+    plan = plan_with(None, training, EIGHT, model_of("llama-3-8b"))
+    assert plan.problem.memory_limit_bytes == (80 * 2**30 - 12 * 8192 * 2 * 14336 * 2,) * 8
+    core = plan_with(None, core_training(sequence_length=8192), EIGHT, model_of("llama-3-8b"))
+    # The scores of two sequences, 32 heads of 8192 squared: 8 GiB.
+    assert core.problem.memory_limit_bytes == (72 * 2**30,) * 8
 
 
 def test_remedies_do_what_they_say():

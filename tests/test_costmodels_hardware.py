@@ -27,21 +27,38 @@ def test_names():
 
 
 @pytest.mark.parametrize(
-    ("name", "tflops", "gib", "nvlink"),
+    ("name", "half", "full", "gib", "gb_per_s", "nvlink", "network"),
     [
-        ("v100", 125, 32, 150e9),
-        ("a100-80", 312, 80, 300e9),
-        ("h100", 989.4, 80, 450e9),
-        ("b200", 2250, 179, 900e9),
+        ("v100", 125, 15.7, 32, 900, 150, 12.5),
+        ("a100-40", 312, 156, 40, 1555, 300, 25),
+        ("a100-80", 312, 156, 80, 2039, 300, 25),
+        ("h100", 1979 / 2, 989 / 2, 80, 3350, 450, 50),
+        ("h200", 1979 / 2, 989 / 2, 143771 / 1024, 4800, 450, 50),
+        ("b200", 4500 / 2, 2250 / 2, 180 - 1, 8000, 900, 50),
     ],
 )
-def test_gpus(name, tflops, gib, nvlink):
+def test_gpus(name, half, full, gib, gb_per_s, nvlink, network):
+    """Data sheets: dense TFLOP/s (half of those with sparsity), GiB, GB/s, NVLink and network one way.
+
+    The memory of H200 is the 143771 MiB that its driver reports, to the GiB below.
+    """
     gpu = find_gpu(name)
-    assert gpu.flops_per_s(Precision.FP16) == pytest.approx(tflops * 1e12)
-    assert gpu.flops_per_s(Precision.FP32) < gpu.flops_per_s(Precision.FP16)
-    assert gpu.memory_bytes == gib * 2**30
-    assert gpu.nvlink.bytes_per_s == nvlink
-    assert gpu.network.bytes_per_s < nvlink
+    assert gpu.flops_per_s(Precision.FP16) == pytest.approx(half * 1e12, rel=1e-3)
+    assert gpu.flops_per_s(Precision.FP32) == pytest.approx(full * 1e12, rel=1e-3)
+    assert gpu.memory_bytes == pytest.approx(gib * 2**30, rel=3e-3)
+    assert gpu.memory_bytes_per_s == gb_per_s * 1e9
+    assert (gpu.nvlink.bytes_per_s, gpu.network.bytes_per_s) == (nvlink * 1e9, network * 1e9)
+
+
+@pytest.mark.parametrize(("name", "transfers_per_s"), [("pcie3", 8e9), ("pcie4", 16e9), ("pcie5", 32e9)])
+def test_pcie(name, transfers_per_s):
+    """16 lanes, of 130 bits 128 are data."""
+    assert find_link(name).bytes_per_s == pytest.approx(16 * transfers_per_s * 128 / 130 / 8, rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "gbit"), [("ib100", 100), ("ib200", 200), ("ib400", 400)])
+def test_networks_are_bits_and_links_bytes(name, gbit):
+    assert find_link(name).bytes_per_s == gbit * 1e9 / 8
 
 
 def test_v100_has_no_bf16():
@@ -49,10 +66,6 @@ def test_v100_has_no_bf16():
         InputError, match="v100 is given with bf16, which it does not have: give --dtype fp16"
     ):
         find_gpu("v100").flops_per_s(Precision.BF16)
-
-
-def test_networks_are_bits_and_links_bytes():
-    assert find_link("ib400").bytes_per_s == 400e9 / 8
 
 
 @pytest.mark.parametrize(
@@ -99,5 +112,6 @@ def test_a_named_link_connects_all_ranks():
 
 def test_memory_limit():
     gpu = find_gpu("h100")
-    assert Cluster(gpu=gpu).memory_limit_bytes == 80 * 2**30 - RESERVE_BYTES == 76 * 2**30
-    assert Cluster(gpu=gpu, limit_bytes=5).memory_limit_bytes == 5
+    assert Cluster(gpu=gpu).memory_limit_bytes() == 80 * 2**30 - RESERVE_BYTES == 76 * 2**30
+    assert Cluster(gpu=gpu, limit_bytes=5).memory_limit_bytes(2**40) == 5
+    assert Cluster(gpu=gpu).memory_limit_bytes(5 * 2**30) == 75 * 2**30

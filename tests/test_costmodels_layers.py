@@ -108,6 +108,24 @@ def test_kept_by_experts():
     assert block_of(model_of("mixtral-8x7b"), flash_training()).kept_bytes == 512 * (attention + routed)
 
 
+def test_kept_by_a_block_of_deepseek():
+    """By hand for V3, per token: norms and what down projection and router take, 4 * 2h; latents of 512 and
+    1536 twice each; queries and keys of 192, values of 128 for 128 heads, a number per head; the output;
+    eight experts' inputs, factors, products and outputs; the shared expert's factors and product."""
+    h, latents, width, heads = 7168, 512 + 1536, 2048, 128
+    attention = 2 * 2 * latents + heads * (2 * (192 + 192 + 128) + 4 + 2 * 128)
+    routed = 8 * (2 * h + 6 * width + 2 * h)
+    per_token = 4 * 2 * h + attention + routed + 6 * width
+    assert per_token == 569_856
+    assert block_of(model_of("deepseek-v3"), flash_training(), index=-1).kept_bytes == 512 * per_token
+
+
+def test_the_router_leaves_the_gradients_of_its_logits():
+    """Four bytes for each of Mixtral's eight, and the input of 2h, per token."""
+    router = operation(block_of(model_of("mixtral-8x7b"), flash_training()), "router")
+    assert (router.kept_until_w_bytes, router.gradient_bytes) == (512 * 2 * 4096, 512 * 8 * 4)
+
+
 # What stays between B and W: arXiv 2401.10241, Table 1.
 
 
@@ -197,6 +215,41 @@ def test_w_takes_two_operations_for_every_active_weight_and_token(name):
         assert few <= weights
 
 
+# Bytes moved in memory.
+
+
+def operation(layer, name):
+    return next(operation for operation in layer.operations if operation.name == name)
+
+
+def test_moved_by_the_embedding():
+    """F reads and writes a row per token; W reads gradients of 2 bytes, reads and writes sums of 4."""
+    (lookup, *_) = model_layers(MODEL, core_training())[0].operations
+    assert lookup.forward.moved_bytes == 4 * SBH
+    assert lookup.weight_gradient.moved_bytes == (2 + 2 * 4) * SBH
+
+
+def test_moved_by_the_head():
+    """W reads inputs and gradients, and reads and writes the accumulated gradient of every weight."""
+    projection = operation(model_layers(MODEL, core_training())[-2], "projection")
+    assert projection.forward.moved_bytes == 2 * (SBH + S * B * V + H * V)
+    assert projection.weight_gradient.moved_bytes == 2 * (SBH + S * B * V) + 2 * 4 * H * V
+
+
+def test_moved_by_the_loss():
+    """F reads logits, writes and reads their softmax; B reads the softmax and writes gradients."""
+    (loss,) = model_layers(MODEL, core_training())[-1].operations
+    assert loss.forward.moved_bytes == (2 + 4 + 4) * S * B * V
+    assert loss.input_gradient.moved_bytes == (4 + 2) * S * B * V
+
+
+@pytest.mark.parametrize("name", ["dispatch", "combine"])
+def test_moved_by_an_all_to_all(name):
+    """Two rows per token, read and written."""
+    sent = operation(block_of(model_of("mixtral-8x7b"), flash_training()), name)
+    assert sent.forward.moved_bytes == sent.input_gradient.moved_bytes == 2 * (512 * 2 * 4096 * 2)
+
+
 # Tensor-parallel transfers.
 
 
@@ -212,6 +265,23 @@ def test_two_all_reduces_each_way(parallel):
     assert sent(block, OpKind.F) == sent(block, OpKind.B) == 2 * (2 * (t - 1) * 2 * SBH // t)
     assert sent(block, OpKind.W) == 0
     assert sent(block_of(MODEL, core_training()), OpKind.F) == 0
+
+
+def test_all_reduces_of_embedding_and_head():
+    """The embedding sums its output in F, the head its input's gradient in B: 2(t-1)/t of 2sbh bytes."""
+    layers = model_layers(MODEL, core_training(tensor_parallel=4))
+    whole = 2 * 3 * 2 * SBH // 4
+    assert [sent(layers[0], kind) for kind in FLOPS] == [whole, 0, 0]
+    assert [sent(layers[-2], kind) for kind in FLOPS] == [0, whole, 0]
+
+
+def test_all_reduces_of_latent_attention():
+    """V3 sums the gradients of its latents, 512 + 64 + 1536 entries, and of the feed-forward's input in B;
+    in F the outputs of both. V2-Lite has no query latent: there it is the whole hidden state."""
+    for name, hidden, entered in (("deepseek-v3", 7168, 2112), ("deepseek-v2-lite", 2048, 2048)):
+        block = block_of(model_of(name), flash_training(tensor_parallel=2))
+        assert sent(block, OpKind.F) == 512 * 2 * (hidden + hidden)
+        assert sent(block, OpKind.B) == 512 * 2 * (entered + hidden)
 
 
 def test_experts_are_sent_to_and_back():

@@ -1,20 +1,25 @@
 """Cuts: against trying every one, and by hand."""
 
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodels.partition import Chain, CutRules, balance_ranks, cut_layers, rank_bytes, stage_costs
+from costmodels.chain import Chain
+from costmodels.partition import CutRules, balance_ranks, cut_layers, rank_bytes, stage_costs
 from synth.errors import InputError
 from synth.placement import PlacementKind, place
 
 
-def chain_of(costs, held=None, glued=(), blocks=None):
+def chain_of(costs, static=None, glued=(), blocks=None, kept=None, again=None):
+    nothing = [0] * len(costs)
     return Chain(
         costs=tuple(costs),
-        held_bytes=tuple(held or [0] * len(costs)),
+        static_bytes=tuple(static or nothing),
+        kept_bytes=tuple(kept or nothing),
+        extra_bytes=tuple(again or nothing),
         may_cut_before=tuple(layer not in glued for layer in range(len(costs))),
         blocks=tuple(blocks or [True] * len(costs)),
     )
@@ -34,8 +39,26 @@ def every_cut(chain, rules):
         limit = rules.limit_bytes
         if rules.first_blocks not in (None, first) or rules.last_blocks not in (None, last):
             continue
-        if limit is None or max(rank_bytes(chain, rules, cuts)) <= limit:
+        if limit is None or max(replayed_bytes(chain, rules, cuts)) <= limit:
             yield cuts
+
+
+def replayed_bytes(chain, rules, cuts):
+    """What every rank needs, by playing one microbatch through all layers and back."""
+    owner = [
+        rank
+        for rank, (first, last) in zip(rules.stage_to_rank, pairwise(cuts), strict=True)
+        for _ in range(first, last)
+    ]
+    live = [0] * len(set(rules.stage_to_rank))
+    for rank, static, kept in zip(owner, chain.static_bytes, chain.kept_bytes, strict=True):
+        live[rank] += static + kept
+    peaks = list(live)
+    for layer in reversed(range(len(owner))):
+        rank = owner[layer]
+        peaks[rank] = max(peaks[rank], live[rank] + chain.extra_bytes[layer])
+        live[rank] -= chain.kept_bytes[layer]
+    return peaks
 
 
 def rank_costs(chain, rules, cuts):
@@ -71,15 +94,23 @@ def test_first_and_last_blocks():
 
 def test_memory_moves_a_cut():
     """Fastest is 2 2 | 2 2; the rank that cannot hold the first two takes one."""
-    chain = chain_of([2, 2, 2, 2], held=[9, 2, 1, 1])
+    chain = chain_of([2, 2, 2, 2], [9, 2, 1, 1])
     assert cut_layers(chain, rules_of(2)) == (0, 2, 4)
     assert cut_layers(chain, rules_of(2, limit_bytes=10)) == (0, 1, 4)
     assert cut_layers(chain, rules_of(2, limit_bytes=8)) is None
 
 
+def test_what_is_computed_again_finds_later_layers_gone():
+    """2 + 2 + 2 kept, and 4 more in the first layer: its stage needs 6, not 10: 4 are gone by then."""
+    chain, rules = chain_of([1, 1, 1, 1], kept=[2, 2, 2, 2], again=[4, 0, 0, 0]), rules_of(2, first_blocks=3)
+    assert rank_bytes(chain, rules, (0, 3, 4)) == (6, 2)
+    assert cut_layers(chain, replace(rules, limit_bytes=6)) == (0, 3, 4)
+    assert cut_layers(chain, replace(rules, limit_bytes=5)) is None
+
+
 def test_memory_is_that_of_all_stages_of_a_rank():
     """In a V, rank 0 has the first and the last stage: with 6 + 6 bytes one of them must shrink."""
-    chain = chain_of([1] * 8, held=[3, 3, 1, 1, 1, 1, 3, 3])
+    chain = chain_of([1] * 8, [3, 3, 1, 1, 1, 1, 3, 3])
     rules = rules_of(2, 2, PlacementKind.V, limit_bytes=9)
     assert cut_layers(chain, rules_of(2, 2, PlacementKind.V)) == (0, 2, 4, 6, 8)
     cuts = cut_layers(chain, rules)
@@ -101,7 +132,7 @@ def test_ranks_are_balanced_too():
 
 
 def test_balance_keeps_rules_and_memory():
-    chain = chain_of([1] * 9 + [2], held=[5, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    chain = chain_of([1] * 9 + [2], [5, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     rules = rules_of(2, 2, PlacementKind.V, limit_bytes=5, first_blocks=3)
     after = balance_ranks(chain, rules, (0, 3, 5, 7, 10))
     assert after[1] == 3
@@ -130,7 +161,8 @@ def test_as_good_as_trying_every_cut(data):
     kind = data.draw(st.sampled_from([PlacementKind.LOOP, PlacementKind.WAVE]))
     amounts = st.lists(st.integers(0, 9), min_size=layers, max_size=layers)
     glued = data.draw(st.sets(st.integers(1, layers - 1), max_size=1))
-    chain = chain_of(data.draw(amounts), data.draw(amounts), glued)
+    costs, static, kept, again = (data.draw(amounts) for _ in range(4))
+    chain = chain_of(costs, static, glued, kept=kept, again=again)
     limit = data.draw(st.none() | st.integers(0, 9 * layers))
     first = data.draw(st.none() | st.integers(0, 3)) if num_ranks * chunks > 1 else None
     rules = rules_of(num_ranks, chunks, kind, limit_bytes=limit, first_blocks=first)

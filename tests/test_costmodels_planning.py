@@ -10,9 +10,11 @@ from models import NAMES, core_training, flash_training, gpt, model_of
 from costmodels.cluster import Cluster
 from costmodels.hardware import find_gpu, find_link
 from costmodels.planning import Pipeline, boundary_bytes, make_plan
+from costmodels.roofline import Efficiencies
 from costmodels.training import Recompute
 from synth.document import read_problem, write_problem
 from synth.errors import InputError
+from synth.memory import smallest_limits_bytes
 from synth.placement import PlacementKind
 
 H100 = Cluster(gpu=find_gpu("h100"))
@@ -113,6 +115,20 @@ def test_loss_stays_with_the_head():
         make_plan(gpt(layers=3), core_training(), replace(FOUR, num_ranks=7), H100)
 
 
+@pytest.mark.parametrize(
+    ("num_ranks", "chunks", "weights"),
+    [(1, 1, [124_439_808]), (2, 1, None), (2, 2, None), (1, 2, [124_439_808])],
+)
+def test_tied_weights_are_held_once_per_rank(num_ranks, chunks, weights):
+    """GPT-2 has 124,439,808 weights; where head and embedding are on two ranks 50257 * 768 of them twice."""
+    kind = PlacementKind.WAVE if chunks > 1 else PlacementKind.LOOP
+    pipeline = replace(FOUR, num_ranks=num_ranks, chunks=chunks, kind=kind)
+    plan = make_plan(model_of("gpt2"), flash_training(), pipeline, H100)
+    held = [row.weights // 2 for row in plan.static_by_rank]
+    assert weights in (None, held)
+    assert sum(held) == 124_439_808 + (num_ranks > 1 and chunks == 1) * 50257 * 768
+
+
 def test_memory_moves_the_cut():
     """A large embedding takes memory and no time: under a tight limit its rank takes fewer blocks."""
     model, pipeline = gpt(layers=12, vocabulary=2**16), replace(FOUR, num_ranks=3)
@@ -124,11 +140,26 @@ def test_memory_moves_the_cut():
     assert modules(tight) == modules(fast)
 
 
+@pytest.mark.parametrize(("num_ranks", "chunks", "limit_gib"), [(4, 1, 47), (2, 2, 85)])
+def test_a_cut_that_fits_only_just_is_found(num_ranks, chunks, limit_gib):
+    """Of a stage of several blocks, most is gone before the first of them is computed again."""
+    kind = PlacementKind.LOOP if chunks == 1 else PlacementKind.V
+    plan = make_plan(
+        model_of("qwen2-7b"),
+        flash_training(microbatch_size=4, sequence_length=8192, recompute=Recompute.FULL),
+        Pipeline(num_ranks=num_ranks, num_microbatches=16, chunks=chunks, kind=kind),
+        replace(H100, limit_bytes=limit_gib * 2**30),
+    )
+    assert plan.cut_fits
+    assert max(smallest_limits_bytes(plan.problem)) <= limit_gib * 2**30
+
+
 def test_without_a_cut_that_fits_it_is_the_fastest():
     fast = make_plan(LLAMA, AS_ASKED, FOUR, H100)
     none = make_plan(LLAMA, AS_ASKED, FOUR, replace(H100, limit_bytes=2**30))
     assert (fast.cut_fits, none.cut_fits) == (True, False)
     assert none.stage_layers == fast.stage_layers
+    assert "fastest cut regardless of memory: none that fits was found" in none.problem.source
 
 
 def test_provenance_names_every_origin():
@@ -141,10 +172,33 @@ def test_provenance_names_every_origin():
         "134217728 bytes over ib400 (15 us)",
         "arXiv 2205.05198",
         "1910.02054",
-        "rounding to ticks of 1e-06 s: at most 0.00% of an op",
-        "blocks per stage: 20 20 20 20",
+        "rounding to ticks of 1e-06 s: at most 0.0011% of an op",
+        "blocks per stage: 20 20 20 20, the fastest cut that fits",
+        "no recomputation",
+        "for other GPUs assumed",
+        "ib400: 400 Gb/s",
+        "latencies: assumed",
+        "memory limit: the GPU's memory but for an assumed reserve of 4 GiB",
+        "left out: traffic between replicas, sliding windows",
     ):
         assert words in plan.problem.source
+
+
+def test_provenance_says_what_was_given():
+    cluster = replace(
+        H100, limit_bytes=70 * 2**30, rank_latency_s=1e-4, efficiencies=Efficiencies(matmul=0.5)
+    )
+    training = flash_training(microbatch_size=1, sequence_length=1024)
+    source = make_plan(model_of("gpt2"), training, FOUR, cluster).problem.source
+    for words in (
+        "matmul 0.5, attention 0.5, memory 0.46, link 0.8, as given",
+        "latencies: as given",
+        "memory limit: as given",
+        "the fastest cut that fits",
+        "the tied head has a copy of its own",
+    ):
+        assert words in source
+    assert "assumed" not in source
 
 
 def test_rounding_error_is_that_of_the_ticks():
@@ -154,6 +208,10 @@ def test_rounding_error_is_that_of_the_ticks():
         for x, y in zip((a.F, a.B, a.W), (b.F, b.B, b.W), strict=True):
             assert abs(x.ticks * 1e-2 - y.ticks * 1e-7) <= coarse.rounding_error * y.ticks * 1.001e-7
     assert coarse.rounding_error > 1000 * fine.rounding_error
+    taken = make_plan(LLAMA, AS_ASKED, replace(FOUR, tick_seconds=1e-5), H100)
+    # 134217728 bytes at 40 GB/s and 15 us, in ticks of 10 us.
+    transfer_us = 2**27 / 40e3 + 15
+    assert taken.transfer_rounding_error == pytest.approx(abs(round(transfer_us, -1) / transfer_us - 1))
 
 
 @settings(max_examples=30, deadline=None)
@@ -169,7 +227,9 @@ def test_plans_account_for_the_whole_model(name, num_ranks, chunks, recompute, l
     pipeline = Pipeline(num_ranks=num_ranks, num_microbatches=4, chunks=chunks, kind=PlacementKind.WAVE)
     training = flash_training(microbatch_size=1, recompute=recompute)
     plan = make_plan(model, training, pipeline, replace(H100, limit_bytes=limit_gib * 2**30))
-    copies = model.tied * model.vocabulary * model.hidden
+    copies = model.tied * (num_ranks > 1 and chunks == 1) * model.vocabulary * model.hidden
     assert sum(row.weights for row in plan.static_by_rank) == 2 * (model.parameters + copies)
+    need = smallest_limits_bytes(plan.problem)
+    assert plan.cut_fits == all(n <= limit_gib * 2**30 for n in need)
     assert [row.total for row in plan.static_by_rank] == list(plan.problem.static_bytes_by_rank)
     assert [len(stage) > 0 for stage in plan.stage_layers] == [True] * num_ranks * chunks

@@ -20,6 +20,12 @@ def test_largest_error_by_hand():
     assert Quantiser(tick_seconds=1e-3).largest_error([]) == 0
 
 
+def test_a_time_that_rounds_to_nothing_is_lost():
+    """A transfer of 0.4 ms in ticks of 1 ms becomes none, 100 % off; an op takes a tick, 150 % off."""
+    assert Quantiser(tick_seconds=1e-3).largest_error([0.0004], least=0) == 1
+    assert Quantiser(tick_seconds=1e-3).largest_error([0.0004]) == pytest.approx(1.5)
+
+
 @given(st.floats(1e-6, 1e3), st.floats(1e-9, 1e-6))
 def test_error_is_at_most_half_a_tick(seconds, tick_seconds):
     error = Quantiser(tick_seconds=tick_seconds).largest_error([seconds])

@@ -98,7 +98,7 @@ def test_rise_is_that_of_the_worst_layer():
 
     class Toy:
         def __init__(self, recomputed, held_for_w, kept):
-            self.recomputed_bytes, self.held_for_w_bytes, self.kept_bytes = recomputed, held_for_w, kept
+            self.backward_extra_bytes, self.held_for_w_bytes, self.kept_bytes = recomputed, held_for_w, kept
 
     chain = [Toy(9, 1, 4), Toy(2, 5, 8)]
     assert backward_rise_bytes(chain, divided=True) == -8 + 5 + 9

@@ -34,9 +34,9 @@ LAYERS = (
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 COST_MODEL_LAYERS = (
-    ("model_shape", "config_fields", "quantise", "shared_memory"),
-    ("training", "architectures", "described", "partition"),
-    ("operations", "hardware"),
+    ("chain", "model_shape", "config_fields", "quantise"),
+    ("training", "architectures", "described", "shared_memory"),
+    ("operations", "hardware", "partition"),
     ("attention", "feed_forward", "roofline"),
     ("layers", "cluster"),
     ("optimizer_state", "stages"),

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from costmodels.chain import Chain
 from costmodels.hardware import Gpu
 from costmodels.measured.allocators import Allocator, StorageLedger, make_allocator
 from costmodels.measured.factories import Model, load_model
@@ -20,7 +21,7 @@ from costmodels.measured.saved_tensors import saved_bytes
 from costmodels.measured.shapes_only import ConvertibleWeights, estimate_ops, precision_of
 from costmodels.measured.stage_runs import StageRun, stage_runs
 from costmodels.measured.timing import OpTimes, Repetitions, time_ops
-from costmodels.partition import Chain, CutRules, cut_layers
+from costmodels.partition import CutRules, cut_layers
 from costmodels.roofline import Efficiencies, Machine
 from runtime.clock import make_recorder
 from synth.errors import InputError
@@ -249,13 +250,14 @@ def measured_cut(model: Model, cutting: Cutting, bench: Bench, optimizer_copies:
     """
     runs = stage_runs(model, [1] * len(model.layers), Split.NONE, bench.device)
     times = bench.times(runs, Split.NONE)
-    held = [saved_bytes(run) + static_bytes(run, optimizer_copies).total for run in runs]
     taken = [
         round(sum(layer[kind].median_s for kind in (OpKind.F, OpKind.BW)) * _PER_SECOND) for layer in times
     ]
     chain = Chain(
         costs=tuple(taken),
-        held_bytes=tuple(held),
+        static_bytes=tuple(static_bytes(run, optimizer_copies).total for run in runs),
+        kept_bytes=tuple(saved_bytes(run) for run in runs),
+        extra_bytes=(0,) * len(runs),
         may_cut_before=(True,) * len(runs),
         blocks=(True,) * len(runs),
     )

@@ -23,6 +23,14 @@ RECOMPUTE_SAVINGS = {
     "MT-NLG 530B": (20480, 128, 2048, 0.65),
 }
 
+EXAMPLE = (
+    *("--gpu", "h100", "--pp", "8", "--tp", "8", "--microbatch", "1", "--seq", "8192"),
+    *("--microbatches", "64", "--chunks", "2"),
+)
+"""The README's example: Llama-3-70B on 64 H100."""
+
+EXAMPLE_SEARCH = ("--time-limit", "30", "--seed", "0", "--workers", "2")
+
 PARAMETERS = {
     "deepseek-v2-lite": 15_706_484_224,
     "deepseek-v3": 671_026_419_200,

@@ -1,6 +1,7 @@
 """Set the analytic cost model beside published figures: times, memory, parameter counts.
 
-Writes ``times.csv``, ``bubbles.csv``, ``memory.csv`` and ``parameters.csv``, and prints what is calibrated.
+Writes ``times.csv``, ``bubbles.csv``, ``memory.csv``, ``parameters.csv`` and ``example.csv`` (30 s),
+and prints what is calibrated.
 
     python results/2026-11-21-cost-models/run.py
 """
@@ -8,6 +9,9 @@ Writes ``times.csv``, ``bubbles.csv``, ``memory.csv`` and ``parameters.csv``, an
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +19,8 @@ import numpy as np
 import pandas as pd
 from config import (
     CALIBRATED_ON,
+    EXAMPLE,
+    EXAMPLE_SEARCH,
     GPU,
     GPUS_PER_NODE,
     PARAMETERS,
@@ -232,11 +238,46 @@ def parameters() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def example() -> pd.DataFrame:
+    """The README's example: ``model``, then ``synthesize``, as typed; 1F1B beside what was found."""
+    with tempfile.TemporaryDirectory() as folder:
+        problem = f"{folder}/problem.json"
+        pipesynth("model", str(ROOT / "tests/configs/llama-3-70b.json"), *EXAMPLE, "-o", problem)
+        found = json.loads(
+            pipesynth("synthesize", problem, *EXAMPLE_SEARCH, "--json", "-o", f"{folder}/schedule.json")
+        )
+    rows = {"synthesized": found["metrics"], "1f1b": found["baseline_1f1b"]}
+    return pd.DataFrame(
+        {
+            "schedule": name,
+            "makespan_us": row["makespan"],
+            "lower_bound_us": found["lower_bound"] if name == "synthesized" else None,
+            "bubble_ratio": round(row["bubble_ratio"], 4),
+            "peak_gib": round(max(row["peak_memory_bytes"]) / 2**30, 2),
+            "limit_gib": found["memory_limit_bytes"][0] / 2**30,
+            "peaks_bytes": " ".join(map(str, row["peak_memory_bytes"])),
+        }
+        for name, row in rows.items()
+    ).astype({"lower_bound_us": "Int64"})
+
+
+def pipesynth(*words: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "synth.cli", *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+
+
 def main() -> None:
     print(f"memory efficiency that fits {CALIBRATED_ON}: {calibrate():.4f}; stated: {STATED.memory}")
     start_us, gb_per_s = transfer_line()
     print(f"published transfers: {start_us:.0f} us and {gb_per_s:.0f} GB/s beyond, least squares")
-    tables = {"times": times(), "memory": memory(), "parameters": parameters(), "bubbles": bubbles()}
+    tables = {
+        "times": times(),
+        "memory": memory(),
+        "parameters": parameters(),
+        "bubbles": bubbles(),
+        "example": example(),
+    }
     for name, table in tables.items():
         table.to_csv(HERE / f"{name}.csv", index=False)
         print(table.to_string(index=False))

@@ -67,7 +67,7 @@ def _verdict(plan: Plan, rows: list[RankMemory]) -> list[str]:
             "1F1B does not fit. Schedules that hold fewer microbatches do: synthesize looks for the best."
         ]
     else:
-        lines = ["Nothing fits: some rank cannot hold its static bytes and one microbatch."]
+        lines = ["No cut that fits was found: some rank cannot hold its static bytes and one microbatch."]
     found = remedies(plan)
     for remedy in found:
         lines.append(f"  with {remedy.change}: {remedy.fits} fits")

@@ -28,11 +28,15 @@ from synth.placement import PlacementKind
 from synth.problem import Objective
 
 MOST_RANKS = 1024
+MOST_MICROBATCHES = 2**20
 MOST_TOKENS = 2**26
 """Of one sequence, and of sequences in a microbatch: beyond them sums leave 64 bits."""
 COARSE_ROUNDING = 0.01
-"""A larger rounding error of an op is said."""
-DESCRIBED = ("layers", "hidden", "heads", "vocab")
+COARSE_TRANSFER_ROUNDING = 0.1
+"""Larger rounding errors of an op, of a transfer are said; a transfer may be only a few ticks long."""
+NEEDED = ("layers", "hidden", "heads", "vocab")
+DESCRIBED = (*NEEDED, "style", "kv_heads", "intermediate")
+"""Options that stand for a CONFIG, and which of them must be given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model's config.json (Hugging Face), - for standard input",
     )
     _add_description_arguments(parser.add_argument_group("instead of CONFIG"))
+    add_name_argument(
+        parser, "--style", list(Style), help_text=f"blocks of a model without CONFIG (default {Style.LLAMA})"
+    )
     _add_pipeline_arguments(parser)
     _add_training_arguments(parser)
     _add_machine_arguments(parser)
@@ -62,13 +69,18 @@ def run(options: argparse.Namespace) -> int:
         print_json(plan_json(plan, rows))
     else:
         show_plan(plan, rows, Printer(options.output))
-    if plan.rounding_error > COARSE_ROUNDING:
-        complain(f"rounding changes an op by up to {plan.rounding_error:.1%}: give a shorter --tick-seconds")
+    _complain_of_rounding("an op", plan.rounding_error, COARSE_ROUNDING)
+    _complain_of_rounding("a transfer", plan.transfer_rounding_error, COARSE_TRANSFER_ROUNDING)
     if all(row.microbatches for row in rows):
         return DONE
     short = [str(rank) for rank, row in enumerate(rows) if not row.microbatches]
-    complain(f"no schedule exists: one microbatch does not fit on rank {', '.join(short)}")
+    complain(f"no cut that fits was found: one microbatch is too much for rank {', '.join(short)}")
     return NO_SCHEDULE
+
+
+def _complain_of_rounding(what: str, error: float, most: float) -> None:
+    if error > most:
+        complain(f"rounding changes {what} by up to {error:.1%}: give a shorter --tick-seconds")
 
 
 def _add_description_arguments(group: argparse._ArgumentGroup) -> None:
@@ -87,7 +99,13 @@ def _add_description_arguments(group: argparse._ArgumentGroup) -> None:
 def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--pp", type=whole_number(1, MOST_RANKS), required=True, metavar="P", help="pipeline ranks")
-    add("--microbatches", type=whole_number(1), required=True, metavar="M", help="microbatches per iteration")
+    add(
+        "--microbatches",
+        type=whole_number(1, MOST_MICROBATCHES),
+        required=True,
+        metavar="M",
+        help="microbatches per iteration",
+    )
     add("--chunks", type=whole_number(1, MOST_BLOCKS), metavar="V", help="stages per rank (default 1)")
     add("--stages", type=whole_number(1, MOST_BLOCKS), metavar="S", help="instead of --chunks: stages in all")
     named = [PlacementKind.LOOP, PlacementKind.V, PlacementKind.WAVE]
@@ -112,7 +130,6 @@ def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_named_arguments(parser: argparse.ArgumentParser) -> None:
     named: tuple[tuple[str, type[StrEnum], StrEnum, str], ...] = (
-        ("style", Style, Style.LLAMA, "blocks of a model without CONFIG"),
         ("attention", AttentionKernel, AttentionKernel.FLASH, "kernel"),
         ("recompute", Recompute, Recompute.NONE, "what the backward computes again"),
         ("dtype", Precision, Precision.BF16, "of weights and activations"),
@@ -179,13 +196,14 @@ def _model(options: argparse.Namespace) -> ModelShape:
     given = [name for name in DESCRIBED if getattr(options, name) is not None]
     if options.config is not None:
         if given:
-            raise InputError(f"CONFIG and --{given[0]} are both given: give one or the other")
+            flag = given[0].replace("_", "-")
+            raise InputError(f"CONFIG and --{flag} are both given: give one or the other")
         return read_model(options.config)
-    missing = [name for name in DESCRIBED if name not in given]
+    missing = [name for name in NEEDED if name not in given]
     if missing:
         raise InputError(f"neither CONFIG nor --{missing[0]} is given: give a config.json, or {_flags()}")
     return describe_model(
-        options.style,
+        options.style or Style.LLAMA,
         layers=options.layers,
         hidden=options.hidden,
         heads=options.heads,
@@ -197,7 +215,7 @@ def _model(options: argparse.Namespace) -> ModelShape:
 
 
 def _flags() -> str:
-    return " ".join(f"--{name}" for name in DESCRIBED)
+    return " ".join(f"--{name}" for name in NEEDED)
 
 
 def _training(options: argparse.Namespace) -> Training:
@@ -229,6 +247,7 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
         divided=not options.no_split,
         objective=options.objective or Objective.MAKESPAN,
         tick_seconds=options.tick_seconds,
+        stages_given=options.stages is not None,
     )
 
 
