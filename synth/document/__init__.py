@@ -101,8 +101,7 @@ def read_schedule(text: str | bytes, source: str = "") -> ScheduleDocument:
         In one sentence: the JSON path, the value found there, and what would be accepted.
     """
     refuse = Refusal(source)
-    tree = _parse_with_problem(text, SCHEDULE_FORMAT, refuse)
-    return schedule_from_wire(convert(tree, ScheduleWire, refuse), refuse)
+    return _schedule(parse_strictly(text, refuse), refuse)
 
 
 def read_timeline(text: str | bytes, source: str = "") -> Timeline:
@@ -121,8 +120,7 @@ def read_timeline(text: str | bytes, source: str = "") -> Timeline:
         In one sentence: the JSON path, the value found there, and what would be accepted.
     """
     refuse = Refusal(source)
-    tree = _parse_with_problem(text, TIMELINE_FORMAT, refuse)
-    return timeline_from_wire(convert(tree, TimelineWire, refuse), refuse)
+    return _timeline(parse_strictly(text, refuse), refuse)
 
 
 def read_schedule_or_timeline(text: str | bytes, source: str = "") -> ScheduleDocument | Timeline:
@@ -140,10 +138,10 @@ def read_schedule_or_timeline(text: str | bytes, source: str = "") -> ScheduleDo
     DocumentError
         As for a schedule document, unless the header names a timeline.
     """
-    tree = parse_strictly(text, Refusal(source))
-    if isinstance(tree, dict) and tree.get("format") == TIMELINE_FORMAT:
-        return read_timeline(text, source)
-    return read_schedule(text, source)
+    refuse = Refusal(source)
+    tree = parse_strictly(text, refuse)
+    is_timeline = isinstance(tree, dict) and tree.get("format") == TIMELINE_FORMAT
+    return _timeline(tree, refuse) if is_timeline else _schedule(tree, refuse)
 
 
 def write_timeline(timeline: Timeline) -> str:
@@ -177,10 +175,18 @@ def read_topology(text: str | bytes, source: str = "") -> Topology:
     return topology_from_wire(convert(tree, TopologyWire, refuse), refuse)
 
 
-def _parse_with_problem(text: str | bytes, expected: str, refuse: Refusal) -> Any:
-    """A document's JSON, its own header and that of the problem inside checked."""
-    tree = parse_strictly(text, refuse)
+def _schedule(tree: Any, refuse: Refusal) -> ScheduleDocument:
+    _check_headers(tree, SCHEDULE_FORMAT, refuse)
+    return schedule_from_wire(convert(tree, ScheduleWire, refuse), refuse)
+
+
+def _timeline(tree: Any, refuse: Refusal) -> Timeline:
+    _check_headers(tree, TIMELINE_FORMAT, refuse)
+    return timeline_from_wire(convert(tree, TimelineWire, refuse), refuse)
+
+
+def _check_headers(tree: Any, expected: str, refuse: Refusal) -> None:
+    """A document's own header and that of the problem inside."""
     check_header(tree, expected, "$", refuse)
     if isinstance(tree.get("problem"), dict):
         check_header(tree["problem"], PROBLEM_FORMAT, "$.problem", refuse)
-    return tree
