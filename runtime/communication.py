@@ -41,11 +41,6 @@ class Message(NamedTuple):
     sender: int
     receiver: int
 
-    @property
-    def is_activation(self) -> bool:
-        """Whether it is an activation rather than a gradient."""
-        return self.producer.kind is OpKind.F
-
 
 @dataclass(frozen=True, slots=True)
 class Step:

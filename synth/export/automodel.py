@@ -12,7 +12,7 @@ import json
 from synth.errors import InputError
 from synth.export.torch_csv import to_torch_csv
 from synth.export.torch_files import stem
-from synth.export.trainers import WARNING_ON_DIVIDED, divides, layers_by_stage, schedule_name
+from synth.export.trainers import layers_by_stage, placement_words, schedule_name, warning_comment
 from synth.problem import Problem
 from synth.schedule import Schedule
 
@@ -74,10 +74,10 @@ def to_automodel(schedule: Schedule, csv_name: str) -> str:
         )
     return _FRAGMENT.format(
         csv=json.dumps(csv_name),
-        warning="".join(f"# {line}\n" for line in WARNING_ON_DIVIDED) if divides(schedule) else "",
+        warning=warning_comment(schedule),
         num_ranks=problem.num_ranks,
         num_microbatches=problem.num_microbatches,
-        placement="a V" if name == "ZBVZeroBubble" else "stage s on rank s mod p",
+        placement=placement_words(name),
         name=name,
         layers=_layers(problem),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from synth.export.torch_csv import to_torch_csv
 from synth.export.torch_files import stem
-from synth.export.trainers import WARNING_ON_DIVIDED, divides, layers_by_stage, schedule_name
+from synth.export.trainers import layers_by_stage, placement_words, schedule_name, warning_comment
 from synth.problem import Problem
 from synth.schedule import Schedule
 
@@ -80,13 +80,13 @@ def to_torchtitan(schedule: Schedule, csv_name: str) -> str:
     """
     problem = schedule.problem
     name = schedule_name(problem, TARGET)
-    warning = "".join(f"# {line}\n" for line in WARNING_ON_DIVIDED) if divides(schedule) else ""
+    warning = warning_comment(schedule)
     return _MODULE.format(
         csv_name=repr(csv_name),
         warning="\n" + warning if warning else "",
         num_ranks=problem.num_ranks,
         num_microbatches=problem.num_microbatches,
-        placement="a V" if name == "ZBVZeroBubble" else "stage s on rank s mod p",
+        placement=placement_words(name),
         name=name,
         layers=_layers(problem),
     )

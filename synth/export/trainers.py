@@ -100,6 +100,12 @@ def _check_own_layers(problem: Problem, target: str) -> None:
             )
 
 
-def divides(schedule: Schedule) -> bool:
-    """Whether any backward is divided."""
-    return any(op.kind is OpKind.B for order in schedule.orders for op in order)
+def placement_words(name: str) -> str:
+    """Where a trainer places the stages of a schedule of this name."""
+    return "a V" if name == "ZBVZeroBubble" else "stage s on rank s mod p"
+
+
+def warning_comment(schedule: Schedule) -> str:
+    """:data:`WARNING_ON_DIVIDED` as comment lines where any backward is divided, else nothing."""
+    is_divided = any(op.kind is OpKind.B for order in schedule.orders for op in order)
+    return "".join(f"# {line}\n" for line in WARNING_ON_DIVIDED) if is_divided else ""
