@@ -1,11 +1,11 @@
 """Flows in documents: directions and slices laid out, inputs as given, and both written back."""
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flow_cases import any_flows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_flows import PROBLEMS, STAGE, SUMMED, random_orders, two_directions, two_slices
@@ -124,33 +124,13 @@ def test_a_sum_alone_is_written_without_feeds():
     assert read_problem(write_problem(problem)) == problem
 
 
-@st.composite
-def flows(draw):
-    """Any flow: stages fed by any before them, with any microbatches, some of them replicas."""
-    stages, microbatches = draw(st.integers(1, 5)), draw(st.integers(1, 4))
-    choose = random.Random(draw(st.integers(0, 2**32)))
-    feeds = [
-        Feed(
-            inputs=tuple(sorted(choose.sample(range(stage), choose.randint(0, stage)))),
-            microbatches=tuple(sorted(choose.sample(range(microbatches), choose.randint(1, microbatches)))),
-            model_stage=choose.randint(0, stages),
-            slice=choose.randint(0, 2),
-        )
-        for stage in range(stages)
-    ]
-    feeds[0] = replace(feeds[0], microbatches=tuple(range(microbatches)))
-    costs = replace(choose.choice([STAGE, SUMMED]), weight_bytes=choose.randint(0, 3))
-    plain = uniform_problem(1, microbatches, costs, chunks=stages)
-    return replace(plain, feeds=tuple(feeds), placement=Placement.explicit((0,) * stages))
-
-
-@given(PROBLEMS | flows())
+@given(PROBLEMS | any_flows())
 def test_a_flow_survives_writing_and_reading(problem):
     assert read_problem(write_problem(problem)) == problem
 
 
 @settings(max_examples=50)
-@given(PROBLEMS | flows(), st.integers(0, 2**32))
+@given(PROBLEMS | any_flows(), st.integers(0, 2**32))
 def test_schedules_and_timelines_of_flows_survive_writing_and_reading(problem, seed):
     schedule = schedule_orders(problem, random_orders(problem, seed))
     certificate = Certificate(

@@ -372,7 +372,7 @@ def test_unconnected_ranks_are_named():
 
 def test_ranks_that_exchange_nothing_need_no_link():
     problem = two_by_two(DIVIDED, stage_to_rank=(0, 2, 1, 3))
-    assert network_over(two_nodes(link()), problem).forward[0] is not None
+    assert network_over(two_nodes(link()), problem).routes[0, 1] is not None
 
 
 def test_other_topologies_are_refused():

@@ -133,8 +133,8 @@ def timeline_from_wire(wire: TimelineWire, refuse: Refusal) -> Timeline:
     peaks = wire.peak_memory_bytes
     if peaks is not None:
         _check_one_per_rank("$.peak_memory_bytes", len(peaks), problem, refuse)
-    everything = range(problem.num_microbatches)
-    carried = [frozenset(feed.microbatches) for feed in problem.feeds] or [everything] * problem.num_stages
+    carried: list[Container[int]] = [frozenset(feed.microbatches) for feed in problem.feeds]
+    carried = carried or [range(problem.num_microbatches)] * problem.num_stages
     for rank, listed in enumerate(wire.ranks):
         for n, measured in enumerate(listed):
             path = f"$.ranks[{rank}][{n}]"
