@@ -22,6 +22,7 @@ from synth.grid import render_grid
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
 from synth.simulate import ChannelUse
+from synth.stage_names import how_stages_read, shape_words
 
 GRID_SLOTS = 18
 """How many slots of a schedule are shown."""
@@ -184,7 +185,9 @@ def first_steps(schedule: Schedule, columns: int) -> str | None:
     if schedule.problem.num_ranks > LARGEST_GRID:
         return None
     slot = min(timed.end - timed.start for rank in schedule.ranks for timed in rank)
-    return render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
+    grid = render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
+    reading = how_stages_read(schedule.problem)
+    return f"{grid}\n{reading}" if reading else grid
 
 
 def empty_table(title: str) -> Table:
@@ -206,7 +209,7 @@ def with_whole_numbers(table: Table) -> Table:
 def _title(problem: Problem) -> str:
     name = problem.name or "problem"
     return (
-        f"{name}: {problem.num_ranks} ranks, {problem.num_stages} stages ({problem.placement.kind}), "
+        f"{name}: {problem.num_ranks} ranks, {shape_words(problem)} ({problem.placement.kind}), "
         f"{problem.num_microbatches} microbatches, {problem.objective}"
     )
 

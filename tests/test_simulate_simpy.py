@@ -129,7 +129,7 @@ class Pipeline:
         begin = self.env.now
         number = len(self.ops) if consumer is None else self.number[consumer]
         yield self.after(ticks, len(self.ranks) + len(self.ops) + self.problem.num_stages + number)
-        if turns or consumer is None or consumer.kind is not OpKind.R:
+        if consumer is None or consumer.kind is not OpKind.R:
             self.carried[op, consumer] = begin, self.env.now
         for resource, turn in turns:
             resource.release(turn)
