@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from synth.graph import build_graph, divided_in_orders
+from synth.graph import KINDS, build_graph, divided_in_orders
 from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Links, OpCost
 from synth.schedule import Schedule
@@ -68,7 +68,7 @@ def transfers(schedule: Schedule) -> tuple[Transfer, ...]:
     graph = build_graph(problem, divided_in_orders(problem, schedule.orders))
     consumers: dict[int, list[int]] = {}
     for consumer in range(graph.num_ops):
-        if graph.op(consumer).kind is OpKind.R:
+        if KINDS[graph.kind[consumer]] is OpKind.R:
             continue
         for producer, _ in graph.predecessors(consumer):
             if graph.rank[producer] != graph.rank[consumer]:

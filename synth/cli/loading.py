@@ -57,11 +57,24 @@ def load_unlimited(options: argparse.Namespace) -> Stated:
 
 def _overridden(options: argparse.Namespace) -> Problem:
     problem = _named_problem(options.problem)
+    if problem.feeds:
+        _check_not_recut(options)
     if options.microbatches is not None:
         problem = replace(problem, num_microbatches=options.microbatches)
     if options.objective is not None:
         problem = replace(problem, objective=options.objective)
     return problem
+
+
+def _check_not_recut(options: argparse.Namespace) -> None:
+    """The stages of directions and slices are laid out by their document: nothing else says what they mean."""
+    for flag in ("microbatches", "placement", "chunks"):
+        given = getattr(options, flag)
+        if given is not None and (flag, given) != ("chunks", 1):
+            raise InputError(
+                f"--{flag} {given} is given for a problem with directions or slices, whose document says what "
+                f"each stage carries and where it is: change it there, and leave --{flag} out"
+            )
 
 
 def _stated(problem: Problem, options: argparse.Namespace) -> Stated:

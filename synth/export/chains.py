@@ -17,11 +17,11 @@ def check_chain(problem: Problem, target: str) -> None:
     if problem.feeds:
         raise InputError(
             f"{target} cannot express directions or slices: give it a problem whose stages are one chain, or "
-            "export to slot-csv, perfetto or html"
+            "use slot-csv, perfetto or html"
         )
     if not problem.is_chain:
         stage = next(number for number, costs in enumerate(problem.stages) if costs.R is not None)
         raise InputError(
             f"{target} cannot express a planned sum of gradients, and stage {stage} gives R: leave R out, or "
-            "export to slot-csv, perfetto or html"
+            "use slot-csv, perfetto or html"
         )

@@ -274,4 +274,5 @@ def _entries(shown: Sequence[Shown]) -> Iterator[tuple[Patch | Line2D | tuple[Pa
     if any(one.marked for one in shown):
         yield Patch(facecolor="none", edgecolor="black", linewidth=1.1), "marked"
     if several:
-        yield Line2D([], [], linewidth=0), "light to dark: a rank's first to last chunk"
+        part = "stage" if any(how_stages_read(one.schedule.problem) for one in shown) else "chunk"
+        yield Line2D([], [], linewidth=0), f"light to dark: a rank's first to last {part}"
