@@ -67,13 +67,13 @@ def _overridden(options: argparse.Namespace) -> Problem:
 
 
 def _check_not_recut(options: argparse.Namespace) -> None:
-    """The stages of directions and slices are laid out by their document: nothing else says what they mean."""
+    """Where the stages of directions and slices are and what they carry, their document alone can say."""
     for flag in ("microbatches", "placement", "chunks"):
         given = getattr(options, flag)
         if given is not None and (flag, given) != ("chunks", 1):
             raise InputError(
-                f"--{flag} {given} is given for a problem with directions or slices, whose document says what "
-                f"each stage carries and where it is: change it there, and leave --{flag} out"
+                f"--{flag} {given} is given for a problem with directions or slices, and its document says "
+                f"what each stage carries and where it is: change it there, and leave --{flag} out"
             )
 
 
