@@ -57,24 +57,11 @@ def load_unlimited(options: argparse.Namespace) -> Stated:
 
 def _overridden(options: argparse.Namespace) -> Problem:
     problem = _named_problem(options.problem)
-    if problem.feeds:
-        _check_not_recut(options)
     if options.microbatches is not None:
         problem = replace(problem, num_microbatches=options.microbatches)
     if options.objective is not None:
         problem = replace(problem, objective=options.objective)
     return problem
-
-
-def _check_not_recut(options: argparse.Namespace) -> None:
-    """Where the stages of directions and slices are and what they carry, their document alone can say."""
-    for flag in ("microbatches", "placement", "chunks"):
-        given = getattr(options, flag)
-        if given is not None and (flag, given) != ("chunks", 1):
-            raise InputError(
-                f"--{flag} {given} is given for a problem with directions or slices, and its document says "
-                f"what each stage carries and where it is: change it there, and leave --{flag} out"
-            )
 
 
 def _stated(problem: Problem, options: argparse.Namespace) -> Stated:
