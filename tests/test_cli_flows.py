@@ -120,7 +120,8 @@ def test_directions_and_slices_are_not_recut(run, folder, command, options):
     path = folder / "problem.json"
     path.write_text(write_problem(two_directions()))
     answer = run(*command, path, *options)
-    check_refused(answer, f"{' '.join(options)} is given for a problem with directions or slices")
+    flag = "--chunks 2" if "--chunks" in options else options[0]
+    check_refused(answer, f"{flag} is given for directions or slices")
 
 
 def test_a_wrong_flow_is_refused(run, folder):
