@@ -19,7 +19,7 @@ LAYERS = (
     ("timing", "timeline", "verify", "simulate", "document", "grid", "strips"),
     ("baselines", "comparison", "slot_table"),
     ("formulas", "memory", "cpsat", "linear"),
-    ("free_maps",),
+    ("free_maps", "levels"),
     ("bounds",),
     ("exact",),
     ("search",),
