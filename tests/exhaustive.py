@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from synth.ops import Op, OpKind, RankOrders
+from synth.ops import PASSES, Op, OpKind, RankOrders
 from synth.problem import Links, Objective, Problem
 
 Starts = dict[Op, int]
@@ -241,7 +241,7 @@ class _Walk:
         for stage in self.problem.stages_by_rank[rank]:
             costs = self.problem.stages[stage]
             for i in range(self.problem.num_microbatches):
-                ran = {kind for kind in OpKind if Op(kind, stage, i) in self.starts}
+                ran = {kind for kind in PASSES if Op(kind, stage, i) in self.starts}
                 total += 0 if OpKind.F in ran else costs.F.ticks
                 if OpKind.B in ran:
                     total += 0 if OpKind.W in ran else costs.cost(OpKind.W).ticks
