@@ -11,6 +11,9 @@ from synth.baselines import BASELINES
 from synth.document import write_problem
 from synth.problem import OpCost, StageCosts, uniform_problem
 
+TO_THE_END = ["--time-limit", "60", "--workers", "1"]
+"""Searches of such small problems end long before."""
+
 TOPOLOGY = {
     "format": "pipesynth.topology",
     "version": 1,
@@ -107,7 +110,7 @@ def test_table_has_the_best_of_the_last_level_first_and_marks_changes(run, large
 def test_schedules_and_the_synthesized_stand_beside_the_baselines(run, folder, problem_file):
     chunked = folder / "chunked.json"
     assert run("synthesize", problem_file, "--chunks", "2", "-o", chunked, *FAST).code == 0
-    words = ["levels", problem_file, "--schedules", chunked, "--synthesize", *FAST, "--json"]
+    words = ["levels", problem_file, "--schedules", chunked, "--synthesize", *TO_THE_END, "--json"]
     rows = by_name(run(*words))
     assert rows["chunked"]["formula"] is None
     assert (rows["chunked"]["stages"], rows["chunked"]["slot_table"]["rises"]) == (4, None)
@@ -129,7 +132,7 @@ def test_over_a_topology(run, problem_file, topology):
 
 def test_the_search_plans_with_the_topology(run, problem_file, topology):
     slow = topology(between={"latency_seconds": 0, "bytes_per_second": 5e4})
-    words = ["levels", problem_file, "--topology", slow, "--synthesize", *FAST, "--json"]
+    words = ["levels", problem_file, "--topology", slow, "--synthesize", *TO_THE_END, "--json"]
     rows = by_name(run(*words))
     best = min(rows[name]["simulation"]["seconds"] for name in BASELINES if name in rows)
     assert rows["synthesized"]["simulation"]["seconds"] <= best

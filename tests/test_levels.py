@@ -11,6 +11,8 @@ from strategies import problems
 from synth.baselines import BASELINES, baseline_orders
 from synth.chunks import cut_stages
 from synth.errors import InputError
+from synth.flow_memory import flow_serial_orders
+from synth.flows import Direction, with_directions, with_slices
 from synth.levels import (
     Cut,
     Entrant,
@@ -154,11 +156,11 @@ def test_baselines_that_exist_on_no_cut_say_why():
         (unit(2, 9), "mine has 9 microbatches and the problem 8: give"),
         (
             uniform_problem(2, 8, EITHER),
-            "mine runs a microbatch forward in 4e-06 s of work and the problem in",
+            "the forwards of mine are 3.2e-05 s of work and those of the problem 0.0064 s: give",
         ),
         (
             uniform_problem(2, 8, replace(STAGE, F=OpCost(ticks=400, alloc_bytes=900))),
-            "the forwards of mine allocate 1800 bytes per microbatch and those of the problem 1600: give",
+            "the forwards of mine allocate 14400 bytes in all and those of the problem 12800: give",
         ),
     ],
 )
@@ -179,6 +181,40 @@ def test_planned_starts_are_kept():
     late = schedule_orders(problem, orders, release_ticks=(0, 500))
     entrant = Entrant.planned("late", Cut(problem=problem), late)
     assert simulation_level(entrant, planned_network(problem)).seconds == late.value * Fraction(1e-6)
+
+
+# Flows.
+
+
+def with_sums(problem):
+    stages = tuple(replace(costs, R=OpCost(ticks=7)) for costs in problem.stages)
+    return replace(problem, stages=stages)
+
+
+def halved(cost):
+    return OpCost(ticks=cost.ticks // 2, alloc_bytes=cost.alloc_bytes // 2, free_bytes=cost.free_bytes // 2)
+
+
+def flows():
+    """The same model as two directions, whose gradients are summed, and in two slices."""
+    chain = unit(2, 4)
+    there, back = Direction((0, 1), (0, 2)), Direction((1, 0), (1, 3))
+    half = STAGE.map_costs(lambda _, cost: halved(cost))
+    return with_sums(with_directions(chain, [there, back])), with_slices(chain, [(half, half)] * 2)
+
+
+@pytest.mark.parametrize(("flow", "parts"), [(0, 1), (1, 2)])
+def test_directions_and_slices_are_of_the_same_model(flow, parts):
+    problem = flows()[flow]
+    entrant = Entrant(
+        name="serial", cut=same_model("serial", problem, unit(2, 4)), orders=flow_serial_orders(problem)
+    )
+    assert entrant.parts_of_a_share == parts
+    slots = slot_level(entrant)
+    assert slots.slots == 18  # four times 6, or 4.5 in slices; a turn of direction saves 2; none for the sums
+    assert slots.peak_activations == 1
+    assert [cut.problem.is_chain for cut in cuts_of(problem)] == [False, True, True, True]
+    assert formula_level(entrant) is None
 
 
 # Topologies.

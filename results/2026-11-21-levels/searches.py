@@ -59,7 +59,7 @@ def _saved(seconds: Fraction, over: Levels) -> float:
 
 def _synthesized(cell: Cell, depth: int, batch: int, peak: Fraction) -> tuple[Any, ...]:
     """The schedule at all levels, what it was planned to take, and the bound, over all cuts of the model."""
-    cuts = cuts_of(problem(cell, depth, batch))
+    cuts = cuts_of(problem(cell, depth, batch))[::-1]
     limited = [cut.problem.with_memory_limit(int(peak * cut.bytes_scale)) for cut in cuts]
     result = synthesize(limited[0], alternatives=limited[1:], time_limit=SEARCH_S, workers=1, seed=SEED)
     own = result.schedule.problem

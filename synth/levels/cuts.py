@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from synth.chunks import cut_every_way, merge_into_ranks
 from synth.errors import InputError
+from synth.flows import as_chain
 from synth.placement import PlacementKind
 from synth.problem import Links, Problem
 from synth.topology import AllReduce, Topology
@@ -40,7 +41,7 @@ def cuts_of(problem: Problem) -> tuple[Cut, ...]:
     stage per rank. Nothing is rounded: ticks and bytes are made finer where they do not divide.
     """
     given = problem.placements[0]
-    chain = merge_into_ranks(given)
+    chain = merge_into_ranks(as_chain(given))
     loops, waves = cut_every_way(chain, None), cut_every_way(chain, PlacementKind.WAVE)
     finer = [loops.problems[1], waves.problems[1], loops.problems[0]]
     own = [Cut(problem=given)] if given.num_stages > given.num_ranks else []
@@ -80,25 +81,28 @@ def same_model(name: str, problem: Problem, given: Problem) -> Cut:
     own_s, wanted_s = (_forward_ticks(p) * p.tick_seconds for p in (problem, given))
     if abs(own_s - wanted_s) > wanted_s / 1000:
         raise InputError(
-            f"{name} runs a microbatch forward in {own_s:.6g} s of work and the problem in {wanted_s:.6g} s: "
+            f"the forwards of {name} are {own_s:.6g} s of work and those of the problem {wanted_s:.6g} s: "
             "give schedules of this problem"
         )
     own_bytes, wanted_bytes = _forward_bytes(problem), _forward_bytes(given)
     scale = own_bytes // wanted_bytes if wanted_bytes else 1
     if own_bytes != scale * wanted_bytes or scale < 1:
         raise InputError(
-            f"the forwards of {name} allocate {own_bytes} bytes per microbatch and those of the problem "
+            f"the forwards of {name} allocate {own_bytes} bytes in all and those of the problem "
             f"{wanted_bytes}: give schedules of this problem"
         )
     return Cut(problem=problem, bytes_scale=scale)
 
 
 def _forward_ticks(problem: Problem) -> int:
-    return sum(costs.F.ticks for costs in problem.stages)
+    """Of all microbatches, through every stage that carries them."""
+    return sum(len(problem.microbatches_of(s)) * costs.F.ticks for s, costs in enumerate(problem.stages))
 
 
 def _forward_bytes(problem: Problem) -> int:
-    return sum(costs.F.alloc_bytes for costs in problem.stages)
+    return sum(
+        len(problem.microbatches_of(s)) * costs.F.alloc_bytes for s, costs in enumerate(problem.stages)
+    )
 
 
 def topology_for(topology: Topology, given: Problem, cut: Problem) -> Topology:

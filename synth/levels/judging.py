@@ -8,7 +8,7 @@ from fractions import Fraction
 from synth.baselines import BASELINES
 from synth.formulas import FORMULAS, Setting
 from synth.levels.entrants import Entrant
-from synth.ops import OpKind
+from synth.ops import PASSES, OpKind
 from synth.problem import OpCost, Problem, StageCosts
 from synth.schedule import fits, measure
 from synth.simulate import Network, simulate_over
@@ -127,9 +127,10 @@ def formula_level(entrant: Entrant) -> FormulaLevel | None:
 
 
 def slot_level(entrant: Entrant) -> SlotLevel:
-    """A schedule's orders in unit times, without transfers."""
+    """A schedule's orders in unit times, without transfers and sums over replicas."""
     problem = entrant.cut.problem
-    found = measure(schedule_orders(ideal_problem(problem), entrant.orders))
+    passes = tuple(tuple(op for op in order if op.kind in PASSES) for order in entrant.orders)
+    found = measure(schedule_orders(ideal_problem(problem), passes))
     share = entrant.parts_of_a_share
     return SlotLevel(
         slots=found.value(problem.objective) / share,
@@ -152,7 +153,7 @@ def simulation_level(entrant: Entrant, network: Network) -> SimulationLevel:
 
 
 def ideal_problem(problem: Problem) -> Problem:
-    """Equal stages in unit times without transfers: the setting of formulas and slot tables.
+    """Equal stages in unit times, without transfers and sums: the setting of formulas and slot tables.
 
     F holds :data:`IDEAL_BYTES`, of which B frees all but the share that the problem's stages keep until W, on
     average; nothing else takes memory.

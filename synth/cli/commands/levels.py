@@ -100,7 +100,7 @@ def _synthesized(
     cuts: Sequence[Cut], topology: Topology | None, problem: Problem, options: argparse.Namespace
 ) -> Entrant:
     """The best schedule found for the problem as it is cut, or for every cut of one stage per rank."""
-    own = cuts[:1] if problem.num_stages > problem.num_ranks else cuts
+    own = cuts[:1] if problem.num_stages > problem.num_ranks else cuts[::-1]
 
     def planned(cut: Problem) -> Problem:
         links = replace(cut, links=options.links or cut.links)
