@@ -203,16 +203,16 @@ def flows():
     return with_sums(with_directions(chain, [there, back])), with_slices(chain, [(half, half)] * 2)
 
 
-@pytest.mark.parametrize(("flow", "parts"), [(0, 1), (1, 2)])
-def test_directions_and_slices_are_of_the_same_model(flow, parts):
+@pytest.mark.parametrize(("flow", "parts", "slots"), [(0, 1, 21), (1, 2, 18)])
+def test_directions_and_slices_are_of_the_same_model(flow, parts, slots):
+    """Serially 6 slots per microbatch: a turn of direction saves one, slices 1.5 each; sums take none."""
     problem = flows()[flow]
     entrant = Entrant(
         name="serial", cut=same_model("serial", problem, unit(2, 4)), orders=flow_serial_orders(problem)
     )
     assert entrant.parts_of_a_share == parts
-    slots = slot_level(entrant)
-    assert slots.slots == 18  # four times 6, or 4.5 in slices; a turn of direction saves 2; none for the sums
-    assert slots.peak_activations == 1
+    found = slot_level(entrant)
+    assert (found.slots, found.peak_activations) == (slots, 1)
     assert [cut.problem.is_chain for cut in cuts_of(problem)] == [False, True, True, True]
     assert formula_level(entrant) is None
 
