@@ -30,11 +30,11 @@ DEPTHS, BATCHES = (4, 8, 16), (4, 8, 16, 32, 64)
 
 SEARCHED = ((8, 8), (8, 32))
 """Depth and microbatches of the points at which schedules are synthesized."""
-SEARCH_S, SEED = 8.0, 0
-"""Every search has one thread; two run at a time."""
+SEARCH_S, SEED = (2.0, 5.0, 1.0), 0
+"""Seconds for two chunks in a loop, in a V, and one stage per rank; one thread each, two at a time."""
 
-MEMORIES = {"1F1B's": "1f1b", "V-Half's": "v-half", "the fastest's": None}
-"""Equal memory: the peak of a schedule, or of whichever published one is fastest."""
+MEMORIES = {"V-Min's": "v-min", "V-Half's": "v-half", "1F1B's": "1f1b"}
+"""Equal memory: no rank may hold more than the fullest rank of this schedule."""
 
 TWO_WAVES = "hanayo, 2 waves"
 PAPER = ("gpipe", "1f1b", "chimera", "chimera-asymmetric", "hanayo", TWO_WAVES)

@@ -39,6 +39,15 @@ NAMES = {
     "zb-h2": "ZB-H2",
     "v-half": "V-Half",
     "v-zb": "ZB-V",
+    "v-min": "V-Min",
+    "2bp-gpipe": "2BP GPipe",
+    "2bp-1f1b": "2BP 1F1B",
+    "2bp-interleaved-1f1b": "2BP interl.",
+    "group-interleaved-1f1b": "group-interl.",
+    "interleaved-zero-bubble": "interl. ZB",
+    "dualpipe-v": "DualPipeV",
+    "1f1b-v": "1F1B-V",
+    "looped-bfs": "looped BFS",
 }
 DPI = 130
 
@@ -48,7 +57,7 @@ def draw_all(levels: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> None:
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     grid = levels[levels.step == STEP]
     _machines(grid, folder / "machines.png")
-    _batches(grid, folder / "batches.png")
+    _batches(grid, gains, folder / "batches.png")
     _ranking(grid, folder / "ranking.png")
     _gains(gains, folder / "gains.png")
 
@@ -77,8 +86,8 @@ def _machines(grid: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
-def _batches(grid: pd.DataFrame, path: Path) -> None:
-    """Time beside 1F1B's over the microbatches."""
+def _batches(grid: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
+    """Time beside 1F1B's over the microbatches; stars: synthesized within 1F1B's memory."""
     part = grid[(grid.depth == 8) & grid.overlap]
     wanted = COLOURS | OTHERS
     names = [name for name in _shown(part, wanted) if name != "1f1b"]
@@ -95,6 +104,13 @@ def _batches(grid: pd.DataFrame, path: Path) -> None:
                 axes.plot(
                     saved.index, saved, style, marker="o", markersize=3, color=wanted[name], label=NAMES[name]
                 )
+            found = (
+                gains[(gains.compute == compute) & (gains.network == network) & (gains.memory == "1F1B's")]
+                .set_index("batch")
+                .synthesized_seconds
+            )
+            saved = 100 * (found / flushed.reindex(found.index) - 1)
+            axes.plot(saved.index, saved, "*", markersize=10, color="black", label="synthesized", zorder=5)
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted(part.batch.unique()), [str(m) for m in sorted(part.batch.unique())])
             axes.minorticks_off()
@@ -144,19 +160,20 @@ def _bump(axes: Axes, rows: pd.DataFrame, wanted: dict[str, str]) -> None:
 
 def _gains(gains: pd.DataFrame, path: Path) -> None:
     """Time saved over the best published schedule, for every machine, memory and batch."""
+    darkest = 100 * gains.gain.max()
     figure, all_axes = plt.subplots(len(SEARCHED), len(MEMORIES), figsize=(10, 6.8))
     for axes_row, (depth, batch) in zip(all_axes, SEARCHED, strict=True):
         for axes, memory in zip(axes_row, MEMORIES, strict=True):
             part = gains[(gains.depth == depth) & (gains.batch == batch) & (gains.memory == memory)]
             cells = part.set_index(["compute", "network"])
             values = [[100 * cells.gain[c, n] for n in SPEEDS] for c in SPEEDS]
-            axes.imshow(values, cmap="Greens", vmin=0, vmax=12)
+            axes.imshow(values, cmap="Greens", vmin=0, vmax=darkest)
             for y, compute in enumerate(SPEEDS):
                 for x, network in enumerate(SPEEDS):
                     cell = cells.loc[(compute, network)]
-                    most = "optimal" if cell.gap == 0 else f"≤ {100 * cell.most_possible_gain:.1f}"
+                    most = "optimal" if cell.gap == 0 else f"at most {100 * cell.most_possible_gain:.1f} %"
                     text = f"{100 * cell.gain:.1f} %\n{most}\n{NAMES.get(cell.published, cell.published)}"
-                    dark = 100 * cell.gain > 7
+                    dark = 100 * cell.gain > 0.6 * darkest
                     axes.text(
                         x, y, text, ha="center", va="center", fontsize=6.8, color="white" if dark else "black"
                     )

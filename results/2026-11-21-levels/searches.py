@@ -9,8 +9,9 @@ from typing import Any
 from config import MEMORIES, PAPER, SEARCH_S, SEED, Cell, network, problem
 from evaluate import GIB, fastest, published
 
-from synth import synthesize
+from synth import lower_bounds, synthesize
 from synth.levels import Cut, Entrant, Levels, cuts_of, look_at
+from synth.search.synthesizer import Result
 
 
 def search(task: tuple[Cell, int, int]) -> list[dict[str, Any]]:
@@ -21,11 +22,11 @@ def search(task: tuple[Cell, int, int]) -> list[dict[str, Any]]:
 
 
 def _search(cell: Cell, depth: int, batch: int, memory: str, rows: Sequence[Levels]) -> dict[str, Any]:
-    of = {row.name: row for row in rows}
-    holder = MEMORIES[memory]
-    peak = (of[holder] if holder else min(rows, key=lambda row: row.simulation.seconds)).simulation.peak_bytes
+    peak = next(row.simulation.peak_bytes for row in rows if row.name == MEMORIES[memory])
     best = fastest(rows, peak)
-    found, value, bound, gap, best_from = _synthesized(cell, depth, batch, peak)
+    found, result, bound_ticks = _synthesized(cell, depth, batch, peak)
+    tick = Fraction(result.schedule.problem.tick_seconds)
+    bound = bound_ticks * tick
     within = [row for row in rows if row.name in PAPER and row.simulation.peak_bytes <= peak]
     of_paper = fastest(within, peak) if within else None
     return {
@@ -41,12 +42,12 @@ def _search(cell: Cell, depth: int, batch: int, memory: str, rows: Sequence[Leve
         "synthesized_seconds": round(float(found.simulation.seconds), 7),
         "synthesized_peak_gib": round(float(found.simulation.peak_bytes) / GIB, 3),
         "synthesized_stages": found.num_stages,
-        "planned_seconds": round(float(value), 7),
+        "planned_seconds": round(float(result.value * tick), 7),
         "bound_seconds": round(float(bound), 7),
-        "gap": round(gap, 5),
+        "gap": round(1 - bound_ticks / result.value, 5),
         "gain": _saved(found.simulation.seconds, best),
         "most_possible_gain": _saved(bound, best),
-        "found_by": best_from,
+        "found_by": result.provenance.method,
         "best_of_paper": of_paper and of_paper.name,
         "gain_over_paper": of_paper and _saved(found.simulation.seconds, of_paper),
     }
@@ -57,17 +58,24 @@ def _saved(seconds: Fraction, over: Levels) -> float:
     return round(float(1 - seconds / over.simulation.seconds), 5)
 
 
-def _synthesized(cell: Cell, depth: int, batch: int, peak: Fraction) -> tuple[Any, ...]:
-    """The schedule at all levels, what it was planned to take, and the bound, over all cuts of the model."""
-    cuts = cuts_of(problem(cell, depth, batch))[::-1]
-    limited = [cut.problem.with_memory_limit(int(peak * cut.bytes_scale)) for cut in cuts]
-    result = synthesize(limited[0], alternatives=limited[1:], time_limit=SEARCH_S, workers=1, seed=SEED)
-    own = result.schedule.problem
-    entrant = Entrant(
-        name="synthesized",
-        cut=Cut(problem=own, bytes_scale=cuts[0].bytes_scale),
-        orders=result.schedule.orders,
-    )
-    tick = Fraction(own.tick_seconds)
-    found = look_at(entrant, network(cell, own))
-    return found, result.value * tick, result.lower_bound * tick, result.gap, result.provenance.method
+def _synthesized(cell: Cell, depth: int, batch: int, peak: Fraction) -> tuple[Levels, Result, int]:
+    """The schedule at all levels, what the search says of it, and the least bound of all cuts of the model.
+
+    A cut that cannot beat what another one gave is not searched: its own bounds prove it.
+    """
+    cuts = cuts_of(problem(cell, depth, batch))
+    best: tuple[Result, Cut] | None = None
+    bounds = []
+    for cut, seconds in sorted(zip(cuts, SEARCH_S, strict=True), key=lambda pair: -pair[1]):
+        limited = cut.problem.with_memory_limit(int(peak * cut.bytes_scale))
+        bounds.append(max(bound.ticks for bound in lower_bounds(limited)))
+        if best and bounds[-1] >= best[0].value:
+            continue
+        result = synthesize(limited, time_limit=seconds, workers=1, seed=SEED)
+        bounds[-1] = max(bounds[-1], result.lower_bound)
+        if best is None or result.value < best[0].value:
+            best = result, cut
+    result, cut = best
+    own = Cut(problem=result.schedule.problem, bytes_scale=cut.bytes_scale)
+    entrant = Entrant(name="synthesized", cut=own, orders=result.schedule.orders)
+    return look_at(entrant, network(cell, own.problem)), result, min(bounds)
