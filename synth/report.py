@@ -19,6 +19,7 @@ from synth.comparison import Comparison, Times
 from synth.explain.idle import RankIdle, Wait
 from synth.explain.what_if import Answer
 from synth.grid import render_grid
+from synth.levels import FormulaLevel, Levels, Standing
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
 from synth.simulate import ChannelUse
@@ -139,6 +140,72 @@ def channel_table(uses: Sequence[ChannelUse]) -> Table:
     ]
     title = f"{len(rows)} of {len(uses)} links, most contended first"
     return plain_table(title, ("link", "transfers", "busy", "waited"), rows)
+
+
+def levels_table(
+    problem: Problem, rows: Sequence[Levels], standings: Sequence[Standing], *, plain: bool
+) -> Table:
+    """Schedules at three levels, the best of the last first; behind a rank, how far it rose or fell.
+
+    Parameters
+    ----------
+    problem
+        What they are schedules of.
+    rows, standings
+        One each for every schedule.
+    plain
+        Whether to mark with ASCII.
+    """
+    table = empty_table(f"{_title(problem)}: formulas (1), slot table (2), simulation (3)")
+    table.add_column("schedule", no_wrap=True)
+    first, second = ("1 idle", "1 peak", "copies", "1 rank"), ("2 slots", "2 idle", "2 peak", "2 rank")
+    third = ("3 seconds", "3 idle", "3 peak bytes", "fits", "3 rank")
+    for heading in (*first, *second, *third):
+        table.add_column(heading, justify="right", no_wrap=True)
+    by_time = sorted(zip(rows, standings, strict=True), key=lambda pair: pair[0].simulation.seconds)
+    for row, standing in by_time:
+        table.add_row(row.name, *_level_cells(row, standing, plain))
+    return with_whole_numbers(table)
+
+
+def _level_cells(row: Levels, standing: Standing, plain: bool) -> list[str]:
+    slots, simulation = row.slots, row.simulation
+    return [
+        *_formula_cells(row.formula),
+        "-" if standing.places[0] is None else str(standing.places[0]),
+        f"{float(slots.slots):g}",
+        f"{slots.idle_share:.1%}",
+        _short(slots.peak_activations),
+        _change(standing.rises[0], plain) + str(standing.places[1]),
+        f"{float(simulation.seconds):.4g}",
+        f"{simulation.idle_share:.1%}",
+        str(round(simulation.peak_bytes)),
+        "yes" if simulation.fits else "no",
+        _change(standing.rises[1], plain) + str(standing.places[2]),
+    ]
+
+
+def _formula_cells(formula: FormulaLevel | None) -> list[str]:
+    if formula is None:
+        return ["-", "-", "-"]
+    idle, peak = formula.idle_share, formula.peak_activations
+    return [
+        "-" if idle is None else f"{float(idle):.1%}",
+        "-" if peak is None else _short(peak),
+        str(formula.weight_copies),
+    ]
+
+
+def _short(number: Fraction) -> str:
+    return f"{float(number):.2f}".rstrip("0").rstrip(".")
+
+
+def _change(rises: int | None, plain: bool) -> str:
+    """By how many places a schedule rose or fell, nothing where it kept its place."""
+    if not rises:
+        return ""
+    up, down = ("+", "-") if plain else ("▲", "▼")
+    return f"{up if rises > 0 else down}{abs(rises)} "
 
 
 def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

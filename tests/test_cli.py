@@ -31,6 +31,7 @@ COMMANDS = (
     "profile",
     "baseline",
     "compare",
+    "levels",
     "frontier",
     "bound",
     "import",

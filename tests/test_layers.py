@@ -20,7 +20,7 @@ LAYERS = (
     ("timing", "timeline", "verify", "simulate", "document", "grid", "strips", "flow_memory"),
     ("baselines", "comparison", "slot_table"),
     ("formulas", "memory", "cpsat", "linear"),
-    ("free_maps",),
+    ("free_maps", "levels"),
     ("bounds",),
     ("exact",),
     ("search",),
