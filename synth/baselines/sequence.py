@@ -190,6 +190,8 @@ def _check_ticks(problem: Problem, slices: int) -> None:
 
 def _share_of_tokens(share: Fraction, attention: Fraction) -> Fraction:
     """How much of a sequence takes such a share x of its time: (1-a)·tokens + a·tokens² = x."""
+    if share in (0, 1):
+        return share
     linear = 1 - attention
     root = linear**2 + 4 * attention * share
     return (
