@@ -40,12 +40,16 @@ NARROWEST_SENTENCE = 24
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A schedule in a comparison; without metrics, the reason why there is none."""
+    """A schedule in a comparison; without metrics, the reason why there is none.
+
+    ``note`` says what else is to know of it: that it is of another problem than the others, say.
+    """
 
     name: str
     metrics: Metrics | None
     certificate: Certificate | None = None
     reason: str = ""
+    note: str = ""
 
 
 def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
@@ -68,9 +72,10 @@ def print_table(console: Console, table: Table) -> None:
     console.print(table, crop=False)
 
 
-def reasons(rows: Sequence[Row]) -> list[str]:
-    """Why some rows have no schedule, one line each."""
-    return [f"{row.name}: {row.reason}" for row in rows if row.metrics is None]
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Why some rows have no schedule, and what else is to know of others, one line each."""
+    said = [(row.name, row.reason if row.metrics is None else row.note) for row in rows]
+    return [f"{name}: {remark}" for name, remark in said if remark]
 
 
 def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:

@@ -195,7 +195,7 @@ def test_one_replica_reduces_nothing():
 # The ideal setting: what the problem states, over a network that takes just that.
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", [name for name in BASELINES if BASELINES[name].reshape is None])
 def test_baselines_agree_with_timing_to_the_tick(name):
     compared = 0
     for chunks, kind in ((1, PlacementKind.LOOP), (2, PlacementKind.LOOP), (2, PlacementKind.V)):
