@@ -54,9 +54,9 @@ def buffered_step_ticks(problem: Problem, all_reduce_ticks: Sequence[int]) -> in
     nothing that is the slowest stage.
 
     A batch's gradients are summed while the next one runs, and are due when the first microbatch of the one
-    after starts. On rank r, the time of m + p - r - 1 microbatches lies between the first forward of a batch
-    and its last backward, then comes the sum; and with it two batches must be over. So a batch takes at least
-    half of that, and never less than the sum itself.
+    after starts. By 1F1B's order that forward of rank r comes p - r - 1 forwards and backwards before the last
+    backward of the batch between, whose own sum follows: so a batch takes at least that long and the sum. In
+    other words, a sum has the time of m - (p - r - 1) microbatches to hide behind.
 
     Parameters
     ----------
@@ -72,8 +72,7 @@ def buffered_step_ticks(problem: Problem, all_reduce_ticks: Sequence[int]) -> in
     m, p = problem.num_microbatches, problem.num_ranks
     period = microbatch_period_ticks(problem)
     steps = [m * period]
-    for rank, ticks in enumerate(all_reduce_ticks):
-        steps += [Fraction(ticks), ((m + p - rank - 1) * period + ticks) / 2]
+    steps += [(p - rank - 1) * period + ticks for rank, ticks in enumerate(all_reduce_ticks) if ticks]
     return math.ceil(max(steps))
 
 

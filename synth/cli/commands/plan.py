@@ -23,7 +23,6 @@ from synth.cli.showing import check_output_option
 from synth.cli.streams import Printer, complain, print_json
 from synth.document import ScheduleDocument, write_schedule
 from synth.drafts import WeightPolicy
-from synth.errors import InputError
 from synth.files import write_whole
 from synth.planner.documents import schedule_document
 from synth.planner.executors import Executor, executor_of
@@ -252,5 +251,5 @@ def _schedules(text: str) -> tuple[str, ...]:
     given = tuple(text.split(","))
     for name in given:
         if name not in SCHEDULES:
-            raise InputError(f"{name!r} is no schedule: use {', '.join(SCHEDULES)}")
+            raise argparse.ArgumentTypeError(f"{name!r} is no schedule: use {', '.join(SCHEDULES)}")
     return given
