@@ -78,6 +78,14 @@ class Verdict:
         """The shortest step of any schedule, None where none fits."""
         return None if self.best is None else self.best.step_ticks
 
+    def of(self, schedules: Sequence[str]) -> Verdict:
+        """What it says of some schedules."""
+        return replace(
+            self,
+            tried=tuple(name for name in self.tried if name in schedules),
+            rows=tuple(row for row in self.rows if row.schedule in schedules),
+        )
+
     def and_then(self, other: Verdict) -> Verdict:
         """What two judgements of one configuration say together."""
         known = {row.schedule for row in self.rows}

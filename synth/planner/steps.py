@@ -54,9 +54,9 @@ def buffered_step_ticks(problem: Problem, all_reduce_ticks: Sequence[int]) -> in
     nothing that is the slowest stage.
 
     A batch's gradients are summed while the next one runs, and are due when the first microbatch of the one
-    after starts. By 1F1B's order that forward of rank r comes p - r - 1 forwards and backwards before the last
-    backward of the batch between, whose own sum follows: so a batch takes at least that long and the sum. In
-    other words, a sum has the time of m - (p - r - 1) microbatches to hide behind.
+    after starts. By 1F1B's order that forward of rank r comes p - r - 1 forwards and backwards before the
+    last backward of the batch between, whose own sum follows: so a batch takes at least that long and the
+    sum. In other words, a sum has the time of m - (p - r - 1) microbatches to hide behind.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from synth.drafts import Outline, Recipe, WeightPolicy
 from synth.planner.executors import Executor
 from synth.planner.journal import Journal
-from synth.planner.judging import QUICK, SCHEDULES, Verdict, judge
+from synth.planner.judging import DOUBLE_BUFFERED, QUICK, SCHEDULES, Verdict, judge
 
 KEEP = 10
 """How many of the best of each policy are sure to be found."""
@@ -109,7 +109,9 @@ def sweep(
     """
     standing = Sweep([recipe.outline(key) for key in recipe.keys], keep)
     if journal is not None:
-        standing.verdicts = journal.read()
+        asked = {outline.key for outline in standing.outlines}
+        known = journal.read().values()
+        standing.verdicts = {verdict.key: verdict.of(schedules) for verdict in known if verdict.key in asked}
 
     def note(verdict: Verdict) -> None:
         if journal is not None:
@@ -159,4 +161,4 @@ def _left(standing: Sweep, outline: Outline, names: Sequence[str]) -> tuple[str,
     known = standing.verdicts.get(outline.key)
     tried = known.tried if known else ()
     buffered = outline.policy is WeightPolicy.DOUBLE_BUFFERED
-    return tuple(name for name in names if name not in tried and (name == "2bw") == buffered)
+    return tuple(name for name in names if name not in tried and (name == DOUBLE_BUFFERED) == buffered)
