@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from models import core_training, flash_training, gpt
 
@@ -12,6 +14,7 @@ from costmodels.plans.fleet import Fleet
 from costmodels.plans.recipe import PlanRecipe
 from costmodels.plans.shapes import Space
 from costmodels.training import Recompute
+from synth.planner.executors import SerialExecutor
 from synth.planner.judging import Verdict, judge
 
 MIB = 2**20
@@ -53,3 +56,29 @@ def with_limit(recipe: PlanRecipe, limit_mib: int) -> PlanRecipe:
     """The same under another limit."""
     cluster = replace(recipe.fleet.cluster, limit_bytes=limit_mib * MIB)
     return PlanRecipe(recipe.model, recipe.training, replace(recipe.fleet, cluster=cluster), recipe.space)
+
+
+@dataclass
+class Broken:
+    """An executor that Ctrl-C ends after so many answers."""
+
+    answers: int
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        self._serial = SerialExecutor()
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """As a serial executor."""
+        self._serial.submit(call, *arguments)
+
+    def next(self) -> Any:
+        """As a serial executor, or Ctrl-C."""
+        if not self.answers:
+            raise KeyboardInterrupt
+        self.answers -= 1
+        return self._serial.next()
+
+    def close(self) -> None:
+        """As a serial executor."""
+        self._serial.close()

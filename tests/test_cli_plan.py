@@ -4,6 +4,7 @@ import json
 
 import pytest
 from models import CONFIGS
+from plan_cases import Broken
 
 from synth.document import read_schedule
 from synth.verify import verify_schedule
@@ -60,6 +61,16 @@ def test_a_folder_is_gone_on_from(run, folder):
     other = run("plan", *QUICK, "--batch", "16", "--folder", kept)
     assert other.code == 2
     assert "is of another model, cluster or batch" in other.err
+
+
+@pytest.mark.parametrize(("answers", "code"), [(20, 0), (0, 130)])
+def test_interrupted(run, monkeypatch, answers, code):
+    """The best so far is shown; with nothing to show, the exit code says so."""
+    monkeypatch.setattr("synth.cli.commands.plan.executor_of", lambda _: Broken(answers))
+    answer = run("plan", *SMALL)
+    assert answer.code == code
+    assert "interrupted: this is the best so far; with --folder it could go on" in answer.err
+    assert ("sequences/s" in answer.out) == (code == 0)
 
 
 def test_fixed_degrees(run):

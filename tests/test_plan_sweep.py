@@ -5,11 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from plan_cases import everything, recipe_of
+from plan_cases import Broken, everything, recipe_of
 
 from synth.drafts import WeightPolicy
 from synth.errors import InputError
@@ -75,29 +74,6 @@ def test_a_bound_settles_it():
     assert (verdict.rows, verdict.tried, verdict.refusal) == ((), (), "")
     assert verdict.least_ticks > 1
     assert judge(recipe, key).least_ticks == verdict.least_ticks
-
-
-@dataclass
-class Broken:
-    """An executor that Ctrl-C ends after so many answers."""
-
-    answers: int
-    width: int = 1
-
-    def __post_init__(self):
-        self._serial = SerialExecutor()
-
-    def submit(self, call, *arguments):
-        self._serial.submit(call, *arguments)
-
-    def next(self):
-        if not self.answers:
-            raise KeyboardInterrupt
-        self.answers -= 1
-        return self._serial.next()
-
-    def close(self):
-        self._serial.close()
 
 
 def test_a_broken_sweep_goes_on(tmp_path):

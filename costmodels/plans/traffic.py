@@ -31,7 +31,8 @@ def all_reduce_s(fleet: Fleet, seats: Seats, rank: int, size_bytes: int) -> floa
 
     2(d - 1) steps, each of which sends a d-th of the bytes over the slowest link of the ring (Patarasuk,
     Yuan, J. Parallel Distrib. Comput. 69, 2009). The rings of all ranks run at once: where they
-    share a node's port they share its bandwidth. The time of the additions is left out.
+    share a node's port they share its bandwidth. The time of the additions is left out;
+    ZeRO-1's reduce-scatter and all-gather are counted as the same.
     """
     d = seats.replicas
     link = fleet.link(seats.rings[rank])
