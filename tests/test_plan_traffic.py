@@ -77,6 +77,14 @@ def test_a_port_for_every_gpu(tmp_path):
     assert transfer_matrix_s(own, seats(SeatOrder.REPLICAS), 4_000_000)[0][1] == pytest.approx(1e-5 + 1e-3)
 
 
+def test_what_a_runtime_adds(tmp_path):
+    """To transfers between pipeline ranks, inside and outside, and to nothing else."""
+    slow, fast = fleet_of(tmp_path, transfer_latency_seconds=0.5), fleet_of(tmp_path)
+    placed = seats(SeatOrder.STAGES)
+    assert transfer_matrix_s(slow, placed, 4)[0][1] == pytest.approx(0.5, rel=1e-6)
+    assert all_reduce_s(slow, placed, 0, 4) == all_reduce_s(fast, placed, 0, 4)
+
+
 def test_all_reduce_by_hand(tmp_path):
     """Six steps of a quarter each: four rings share a port, or each has its node's NVLink."""
     fleet = fleet_of(tmp_path)
@@ -107,6 +115,7 @@ def test_the_file(tmp_path):
         ({"inside": 3}, "$.inside is 3: give a link of the catalogue"),
         ({"between": {"bytes_per_second": 0}}, "$.between.bytes_per_second is 0: give a number above 0"),
         ({"between": {"bytes_per_second": 1}}, "$.between.latency_seconds is missing: give a number"),
+        ({"transfer_latency_seconds": -1}, "$.transfer_latency_seconds is -1: give a number ≥ 0"),
         ({"memory_limit": "much"}, "'much' is no size"),
         ({"efficiencies": {"matmul": 2}}, "the matmul efficiency is 2"),
         ({"efficiencies": {"speed": 1}}, "$.efficiencies.speed is 1: give one of"),

@@ -22,7 +22,7 @@ MOST_GPUS = 16384
 LARGEST_CLUSTER_BYTES = 2**20
 KEYS = {
     *("format", "version", "name", "source", "gpu", "gpus", "gpus_per_node", "memory_limit"),
-    *("inside", "between", "efficiencies"),
+    *("inside", "between", "transfer_latency_seconds", "efficiencies"),
 }
 LINK_KEYS = {"bytes_per_second", "latency_seconds", "shared_by"}
 WANTED = f'a file {{"format": "{CLUSTER_FORMAT}", …}}, or a count and a GPU such as 64xh100'
@@ -35,7 +35,7 @@ class Fleet:
     Parameters
     ----------
     cluster
-        The kind of GPU, its limit, the GPUs of a node and the links.
+        The kind of GPU, its limit, the GPUs of a node, the links, and what a runtime adds to a transfer.
     num_gpus
         In all.
     shared_network
@@ -55,6 +55,11 @@ class Fleet:
             return self.cluster.gpu.nvlink
         network = self.cluster.between_nodes
         return replace(network, bytes_per_s=network.bytes_per_s / flows) if self.shared_network else network
+
+    def transfer_link(self, flows: int) -> Link:
+        """The same for pipeline ranks, with the latency given for them."""
+        link, latency_s = self.link(flows), self.cluster.rank_latency_s
+        return link if latency_s is None else replace(link, latency_s=latency_s)
 
 
 def read_fleet(given: str) -> Fleet:
@@ -97,6 +102,7 @@ def _fleet(fields: ConfigFields) -> Fleet:
         gpus_per_node=fields.count("gpus_per_node", GPUS_PER_NODE, most=MOST_GPUS),
         efficiencies=_efficiencies(fields),
         network=network,
+        rank_latency_s=_transfer_latency_s(fields),
         limit_bytes=_limit_bytes(fields),
     )
     gpus = fields.count("gpus", most=MOST_GPUS)
@@ -117,6 +123,13 @@ def _text(fields: ConfigFields, key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         fields.refuse(f"$.{key}", shown(value), "give a string")
     return value
+
+
+def _transfer_latency_s(fields: ConfigFields) -> float | None:
+    key = "transfer_latency_seconds"
+    if key not in fields.tree:
+        return None
+    return _number(fields, fields.tree, "", key, above=False)
 
 
 def _limit_bytes(fields: ConfigFields) -> int | None:
@@ -148,7 +161,8 @@ def _number(fields: ConfigFields, tree: dict[str, Any], of: str, key: str, *, ab
     value: Any = tree.get(key)
     if type(value) not in (int, float) or not (value > 0 if above else value >= 0):
         rule = f"give a number {'above 0' if above else '≥ 0'}"
-        fields.refuse(f"$.{of}.{key}", "missing" if value is None else shown(value), rule)
+        at = f"$.{of}.{key}" if of else f"$.{key}"
+        fields.refuse(at, "missing" if value is None else shown(value), rule)
     return float(value)
 
 

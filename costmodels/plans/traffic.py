@@ -19,7 +19,7 @@ def transfer_matrix_s(fleet: Fleet, seats: Seats, size_bytes: int) -> list[list[
     """
 
     def seconds(a: int, b: int) -> float:
-        link = fleet.link(seats.flows(a, b))
+        link = fleet.transfer_link(seats.flows(a, b))
         return 0.0 if a == b else transfer_seconds(size_bytes, link, fleet.cluster.efficiencies)
 
     ranks = range(seats.num_ranks)

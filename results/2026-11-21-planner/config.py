@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from costmodels.architectures import read_model
 from costmodels.cluster import Cluster
@@ -34,6 +34,9 @@ PUBLISHED_2BW = (
     ("over PipeDream-Flush", "small batch", 1.6),
     ("over PipeDream-Flush", "batch 2048", 1.15),
 )
+
+RUNTIME_LATENCY_S = 0.24e-3
+"""What the zero-bubble papers' runtime adds to every transfer (results/2026-11-21-cost-models)."""
 
 FAMILIES = {
     "1f1b": ("1f1b",),
@@ -86,12 +89,16 @@ class Hybrid:
 def hybrids(config: str) -> list[Hybrid]:
     """Llama-70B on 64 H100, and the largest model of arXiv 2405.15362 (Tables 2 and 3) on 40 A100."""
     llama, h100s, a100s = read_model(config), read_fleet("64xh100"), read_fleet("40xa100-80")
+    slow = replace(a100s, cluster=replace(a100s.cluster, rank_latency_s=RUNTIME_LATENCY_S))
     large = describe_model(Style.GPT, layers=78, hidden=10240, heads=80, vocabulary=50304, positions=3072)
     return [
         Hybrid(name="llama-70b", model=llama, sequence_length=4096, batch=128, fleet=h100s),
         Hybrid(name="llama-70b", model=llama, sequence_length=4096, batch=1024, fleet=h100s),
         Hybrid(name="98.5B", model=large, sequence_length=1024, batch=160, fleet=a100s),
         Hybrid(name="98.5B", model=large, sequence_length=3072, batch=640, fleet=a100s),
+        Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=64, fleet=h100s),
+        Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=128, fleet=h100s),
+        Hybrid(name="98.5B, slow transfers", model=large, sequence_length=1024, batch=160, fleet=slow),
     ]
 
 

@@ -261,8 +261,16 @@ def _pipedream(table: Table, size: str, fleet: Fleet, training: Training) -> Non
 
 def run_hybrid(workers: int) -> None:
     """The best plan with each family of schedules; then what the synthesizer adds to the best of all."""
-    table = Table("hybrid.csv", ("model", "sequence", "batch", "family", *PLAN, "at_least_s"))
-    numbers = range(len(hybrids(str(CONFIG))))
+    _run_hybrid("hybrid.csv", range(4), workers)
+
+
+def run_bound(workers: int) -> None:
+    """The same where memory or transfers bind."""
+    _run_hybrid("bound.csv", range(4, len(hybrids(str(CONFIG)))), workers)
+
+
+def _run_hybrid(name: str, numbers: Sequence[int], workers: int) -> None:
+    table = Table(name, ("model", "sequence", "batch", "family", *PLAN, "at_least_s"))
     settings = [(number, family) for number in numbers for family in FAMILIES]
     plans: dict[int, set[str]] = {number: set() for number in numbers}
     for (number, family), cells in _spread(_hybrid_row, settings, workers):
@@ -360,6 +368,7 @@ PARTS = {
     "added": run_added,
     "pipedream": run_pipedream,
     "hybrid": run_hybrid,
+    "bound": run_bound,
     "speed": run_speed,
 }
 
