@@ -28,6 +28,7 @@ COMMANDS = (
     "synthesize",
     "instances",
     "model",
+    "plan",
     "profile",
     "baseline",
     "compare",
