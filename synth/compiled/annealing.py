@@ -29,7 +29,7 @@ class Ops(NamedTuple):
     stream: np.ndarray
     edge_start: np.ndarray
     edge_from: np.ndarray
-    edge_lag: np.ndarray
+    edge_wait: np.ndarray  # from the start of the op waited for
     successor_start: np.ndarray
     successor: np.ndarray
     successor_lag: np.ndarray
@@ -90,7 +90,7 @@ def arrival(ops, orders, op):
     at = 0
     for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
         source = ops.edge_from[edge]
-        at = max(at, orders.starts[source] + ops.ticks[source] + ops.edge_lag[edge])
+        at = max(at, orders.starts[source] + ops.edge_wait[edge])
     return at
 
 
@@ -151,7 +151,7 @@ def critical_swaps(ops, orders, tail, swaps):
         if holder < 0:
             for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
                 source = ops.edge_from[edge]
-                if orders.starts[source] + ops.ticks[source] + ops.edge_lag[edge] == start:
+                if orders.starts[source] + ops.edge_wait[edge] == start:
                     holder = source
         op = holder
     return count

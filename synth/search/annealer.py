@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.compiled.annealing import Ops, Orders, Scratch, anneal, first_tails, longest_rank
 from synth.compiled.longest_path import group_by_source
-from synth.graph import Ints, OpGraph
+from synth.graph import KINDS, Ints, OpGraph
+from synth.ops import OpKind
 from synth.problem import LARGEST_SUM, Links, Objective
 from synth.timing import earliest_starts
 
@@ -50,7 +52,7 @@ class Annealer:
     @property
     def best_ids(self) -> list[Ints]:
         """The best per-rank op numbers so far."""
-        return list(np.split(self._best, self.orders.rank_start[1:-1]))
+        return np.split(self._best.astype(np.int64), self.orders.rank_start[1:-1])
 
     def run(self, moves: int, hot_ticks: float, cold_ticks: float) -> None:
         """Try so many swaps while the temperature falls geometrically.
@@ -80,25 +82,39 @@ class Annealer:
 
 def _compiled_ops(graph: OpGraph) -> Ops:
     problem = graph.problem
+    edge_start, edge_from, edge_lag = _needed_edges(graph)
     limits, static = problem.memory_limit_bytes, problem.static_bytes_by_rank
     room = [LARGEST_SUM] * problem.num_ranks if limits is None else np.subtract(limits, static).tolist()
-    successor_start, successor, successor_lag = group_by_source(
-        graph.edge_start, graph.edge_from, graph.edge_lag
-    )
+    successor_start, successor, successor_lag = group_by_source(edge_start, edge_from, edge_lag)
     return Ops(
-        rank=graph.rank,
+        rank=_indices(graph.rank),
         ticks=graph.ticks,
         alloc=graph.alloc_bytes,
         free=graph.free_bytes,
-        stream=graph.kind * problem.num_stages + graph.stage,
-        edge_start=graph.edge_start,
-        edge_from=graph.edge_from,
-        edge_lag=graph.edge_lag,
-        successor_start=successor_start,
-        successor=successor,
+        stream=_indices(graph.kind * problem.num_stages + graph.stage),
+        edge_start=_indices(edge_start),
+        edge_from=_indices(edge_from),
+        edge_wait=graph.ticks[edge_from] + edge_lag,
+        successor_start=_indices(successor_start),
+        successor=_indices(successor),
         successor_lag=successor_lag,
         room=np.array(room, dtype=np.int64),
     )
+
+
+def _needed_edges(graph: OpGraph) -> tuple[Ints, Ints, Ints]:
+    """All edges but those from F to B or BW of a stage before the last, which the chains imply."""
+    target = np.repeat(np.arange(graph.num_ops), np.diff(graph.edge_start))
+    source = graph.edge_from
+    turns = (graph.kind[source] == KINDS.index(OpKind.F)) & (graph.kind[target] != KINDS.index(OpKind.F))
+    needed = ~turns | (graph.stage[target] == graph.problem.num_stages - 1)
+    start = np.concatenate([[0], np.cumsum(np.bincount(target[needed], minlength=graph.num_ops))])
+    return start, source[needed], graph.edge_lag[needed]
+
+
+def _indices(column: Ints) -> NDArray[np.uint32]:
+    """Numbers of ops, ranks or spots, unsigned: numba need not ask whether they count from the end."""
+    return column.astype(np.uint32)
 
 
 def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
@@ -114,19 +130,19 @@ def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
     # Every op takes at least a tick, so starts rise along edges.
     topological = np.argsort(starts, kind="stable")
     return Orders(
-        flat=flat,
-        spot=np.argsort(flat),
-        rank_start=rank_start,
+        flat=_indices(flat),
+        spot=_indices(np.argsort(flat)),
+        rank_start=_indices(rank_start),
         level=np.concatenate([np.cumsum(net[order]) - net[order] for order in ids]),
         starts=starts,
         tails=np.zeros(graph.num_ops, dtype=np.int64),
         began=began,
-        topological=topological,
-        place=np.argsort(topological),
+        topological=_indices(topological),
+        place=_indices(np.argsort(topological)),
     )
 
 
 def _scratch(num_ops: int) -> Scratch:
     flags = [np.zeros(num_ops, dtype=np.bool_) for _ in range(2)]
-    numbers = [np.empty(num_ops, dtype=np.int64) for _ in range(2)]
+    numbers = [np.empty(num_ops, dtype=np.uint32) for _ in range(2)]
     return Scratch(*flags, *numbers)
