@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from synth.building_block import unroll
-from synth.graph import build_graph, divided_in_orders
 from synth.ops import RankOrders
 from synth.search.annealer import Annealer
 from synth.search.blocks import find_blocks
@@ -190,11 +189,11 @@ def _collect(standing: Standing, futures: list[Future[Start]], step: str) -> Non
 def _anneal_once(standing: Standing, plan: Round, run: int, seed: int) -> Start:
     """One run of annealing, in slices, until its moves are spent or the search is over."""
     start, hot = plan.starts[run], plan.hots[run % len(plan.hots)]
-    graph = build_graph(standing.problem, divided_in_orders(standing.problem, start.orders))
-    annealer = Annealer(graph, graph.orders_to_ids(start.orders), seed)
-    hottest = float(graph.ticks.mean()) * hot
-    moves = int(graph.num_ops * plan.moves_per_op)
-    slices = max(1, moves * graph.num_ops // OP_MOVES_PER_SLICE)
+    annealer = Annealer(standing.problem, start.orders, seed)
+    num_ops = annealer.graph.num_ops
+    hottest = float(annealer.graph.ticks.mean()) * hot
+    moves = int(num_ops * plan.moves_per_op)
+    slices = max(1, moves * num_ops // OP_MOVES_PER_SLICE)
     for n in range(slices):
         if (
             standing.stop.is_set()
@@ -207,4 +206,4 @@ def _anneal_once(standing: Standing, plan: Round, run: int, seed: int) -> Start:
     if annealer.best_value >= start.value:
         return start
     method = start.method if start.method.endswith(ANNEALED) else start.method + ANNEALED
-    return Start(graph.ids_to_orders(annealer.best_ids), annealer.best_value, method)
+    return Start(annealer.best_orders, annealer.best_value, method)
