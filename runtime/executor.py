@@ -227,7 +227,8 @@ class PipelineRunner:
     def _make_stage(self, stage: int, module: nn.Module) -> Stage:
         made = Stage(stage, module, self.options.division, recompute=self.options.recompute)
         kinds = {op.kind for op in self.schedule.orders[self.world.rank] if op.stage == stage}
-        if made.recompute and made.division is Division.NATIVE and OpKind.B in kinds:
+        is_cut = made.division is Division.NATIVE and OpKind.B in kinds
+        if made.recompute and is_cut and any(weight.requires_grad for weight in module.parameters()):
             raise InputError(
                 f"stage {stage} is to recompute and to divide its backward natively, which would recompute "
                 "once for every layer: apply defer_weights to it, or take a schedule that leaves BW whole"

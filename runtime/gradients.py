@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -175,7 +176,7 @@ class SharedGradients:
     def _parts(self, flat: Flat, value: Any) -> list[Any]:
         """What of one entry of the optimizer's state belongs to each parameter."""
         if not isinstance(value, Tensor) or value.shape != flat.share.shape:
-            return [value] * len(flat.numbers)
+            return [deepcopy(value) for _ in flat.numbers]  # optimizers count steps in place
         whole = torch.empty_like(flat.weights, dtype=value.dtype)
         _gather(whole, value, group=self._replicas)
         return [part.clone() for part in flat.cut(whole)]

@@ -19,6 +19,7 @@ import torch
 
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
+from runtime.devices import shared_device
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
-        world = join(schedule.problem.num_ranks, timeout_s=options.timeout)
+        world = _join(options, schedule.problem.num_ranks)
         _train(options, schedule, world)
     except (InputError, PipelineError) as error:
         print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of weights and text (default %(default)s)")
     add("--bfloat16", action="store_true", help="mixed precision: compute in bfloat16, keep float32 weights")
     add("--division", choices=list(Division), default=Division.DEFERRED, help="how B and W divide a backward")
+    add("--share-gpu", action="store_true", help="several ranks on one GPU; needs NVIDIA's MPS (untried)")
     add("--recompute", action="store_true", help="keep blocks' inputs alone, compute the rest again")
     add(
         "--gradients",
@@ -82,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
     add("--timeout", type=float, default=60.0, help="seconds a rank waits for another (default %(default)s)")
     return parser
+
+
+def _join(options: argparse.Namespace, num_ranks: int) -> World:
+    device = None
+    if options.share_gpu:
+        local, num_local = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+        device = shared_device(local, num_local)
+    return join(num_ranks, device=device, is_staged=options.share_gpu, timeout_s=options.timeout)
 
 
 def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
