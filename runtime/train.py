@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
 def _join(options: argparse.Namespace, num_ranks: int) -> World:
     device = None
     if options.share_gpu:
-        local, num_local = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-        device = shared_device(local, num_local)
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        device = shared_device(local, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     return join(num_ranks, device=device, is_staged=options.share_gpu, timeout_s=options.timeout)
 
 

@@ -11,14 +11,10 @@ WARM_UP, PAIRS = 2, 32
 """Turns in which every runtime takes one step; the first are not counted."""
 PROFILE_STEPS = 4
 
-SCHEDULES = (
-    ("1f1b", 1, PlacementKind.LOOP),
-    ("zb-h1", 1, PlacementKind.LOOP),
-    ("v-half", 2, PlacementKind.V),
-    ("synthesized", 1, PlacementKind.LOOP),
-    ("synthesized-v", 2, PlacementKind.V),
-)
-"""Name, chunks per rank, placement."""
+PLACEMENTS = {1: PlacementKind.LOOP, 2: PlacementKind.V}
+"""By chunks per rank; each has a profile round of its own."""
+SCHEDULES = (("1f1b", 1), ("zb-h1", 1), ("v-half", 2), ("synthesized", 1), ("synthesized-v", 2))
+"""Name, and chunks per rank."""
 
 SEARCH_SECONDS, SEED = 8.0, 0
 LARGEST_DIFFERENCE = 1e-5

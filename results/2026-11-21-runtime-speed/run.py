@@ -57,8 +57,8 @@ RESAMPLES = 2000
 def main() -> None:
     """Profile, plan, run, judge; everything is made anew."""
     rows: list[dict[str, Any]] = []
-    problems = {chunks: profile(chunks, kind) for _, chunks, kind in config.SCHEDULES[:3:2]}
-    for name, chunks, _ in config.SCHEDULES:
+    problems = {chunks: profile(chunks, kind) for chunks, kind in config.PLACEMENTS.items()}
+    for name, chunks in config.SCHEDULES:
         rows.append({"schedule": name, **run(plan(name, problems[chunks])), **provenance()})
         print({key: value for key, value in rows[-1].items() if not isinstance(value, dict)}, flush=True)
     (FOLDER / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
