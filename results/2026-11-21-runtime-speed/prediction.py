@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import config
@@ -121,6 +122,7 @@ def with_bytes(costs: StageCosts, changed: dict[OpKind, Change]) -> StageCosts:
     return replace(costs, F=cost(OpKind.F), B=cost(OpKind.B), W=cost(OpKind.W), BW=cost(OpKind.BW))
 
 
+@cache
 def changes(stage: int, num_stages: int) -> dict[OpKind, Change]:
     """What every op of a stage leaves allocated, and how high it rises meanwhile."""
     module = defer_weights(build_stage(ranks.MODEL, stage, num_stages))

@@ -60,10 +60,10 @@ def main() -> None:
     problems = {chunks: profile(chunks, kind) for chunks, kind in config.PLACEMENTS.items()}
     for name, chunks in config.SCHEDULES:
         rows.append({"schedule": name, **run(plan(name, problems[chunks])), **provenance()})
-        print({key: value for key, value in rows[-1].items() if not isinstance(value, dict)}, flush=True)
+        print(name, "done; load", rows[-1]["load"], flush=True)
     (FOLDER / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_csv("speed.csv", [line for row in rows for line in speed_lines(row)])
-    write_csv("prediction.csv", [prediction_line(row) for row in rows])
+    write_table("speed", [line for row in rows for line in speed_lines(row)])
+    write_table("prediction", [prediction_line(row) for row in rows])
 
 
 def profile(chunks: int, kind: PlacementKind) -> Problem:
@@ -213,12 +213,14 @@ def prediction_line(row: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def write_csv(name: str, lines: Sequence[dict[str, object]]) -> None:
-    """A table."""
-    with (FOLDER / name).open("w", newline="") as file:
+def write_table(name: str, lines: Sequence[dict[str, object]]) -> None:
+    """As a CSV file, and for the README on the screen."""
+    with (FOLDER / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
+    for cells in (lines[0].keys(), ["---"] * len(lines[0]), *(line.values() for line in lines)):
+        print("|", " | ".join(map(str, cells)), "|")
 
 
 def provenance() -> dict[str, object]:
