@@ -225,9 +225,11 @@ class PipelineRunner:
         self._watch.close()
 
     def _make_stage(self, stage: int, module: nn.Module) -> Stage:
-        made = Stage(stage, module, self.options.division, recompute=self.options.recompute)
-        kinds = {op.kind for op in self.schedule.orders[self.world.rank] if op.stage == stage}
-        is_cut = made.division is Division.NATIVE and OpKind.B in kinds
+        divides = any(
+            op.stage == stage and op.kind is OpKind.B for op in self.schedule.orders[self.world.rank]
+        )
+        made = Stage(stage, module, self.options.division, divides=divides, recompute=self.options.recompute)
+        is_cut = divides and made.division is Division.NATIVE
         if made.recompute and is_cut and any(weight.requires_grad for weight in module.parameters()):
             raise InputError(
                 f"stage {stage} is to recompute and to divide its backward natively, which would recompute "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from runtime.deferred import WeightWork, attach_queue
+from runtime.deferred import WeightWork, attach_queue, detach_queue
 from runtime.native_split import backward_input
 from runtime.recomputation import run_recomputing
 from synth.errors import InputError
@@ -45,6 +45,8 @@ class Stage:
         From one tensor to one tensor, the microbatch's rows the first dimension of both.
     division
         How its backward is divided; by default ``deferred`` where the module has a deferring layer.
+    divides
+        Whether it ever runs B and W; where it does not, deferring layers are torch's own, which are quicker.
     recompute
         Whether it keeps its blocks' inputs alone (:mod:`runtime.recomputation`).
 
@@ -55,7 +57,13 @@ class Stage:
     """
 
     def __init__(
-        self, index: int, module: nn.Module, division: Division | None = None, *, recompute: bool = False
+        self,
+        index: int,
+        module: nn.Module,
+        division: Division | None = None,
+        *,
+        divides: bool = True,
+        recompute: bool = False,
     ) -> None:
         self.index, self.module, self.recompute = index, module, recompute
         self._queue = attach_queue(module)
@@ -64,6 +72,8 @@ class Stage:
                 f"no layer of stage {index} defers: apply defer_weights to it, or divide natively"
             )
         self.division = division or (Division.NATIVE if self._queue is None else Division.DEFERRED)
+        if not divides:
+            detach_queue(module)
         self._kept: dict[int, _Kept] = {}
         self._weight_work: dict[int, list[WeightWork]] = {}
 

@@ -107,7 +107,8 @@ def awaits_message(op: Op, problem: Problem) -> bool:
 def memory_of(problem: Problem) -> Problem:
     """The problem with the bytes that the allocator says, under deferred division."""
     stages = tuple(
-        with_bytes(costs, changes(stage, problem.num_stages)) for stage, costs in enumerate(problem.stages)
+        with_bytes(costs, changes(stage, problem.num_stages, Split.DEFERRED))
+        for stage, costs in enumerate(problem.stages)
     )
     return replace(problem, stages=stages)
 
@@ -123,21 +124,21 @@ def with_bytes(costs: StageCosts, changed: dict[OpKind, Change]) -> StageCosts:
 
 
 @cache
-def changes(stage: int, num_stages: int) -> dict[OpKind, Change]:
+def changes(stage: int, num_stages: int, split: Split) -> dict[OpKind, Change]:
     """What every op of a stage leaves allocated, and how high it rises meanwhile."""
     module = defer_weights(build_stage(ranks.MODEL, stage, num_stages))
     is_last = stage == num_stages - 1
     tokens = torch.zeros(ranks.MICROBATCH.shape, dtype=torch.int64)
     features = torch.randn(*ranks.MICROBATCH.shape, config.HIDDEN)
     run = StageRun(
-        stage=Stage(stage, module),
+        stage=Stage(stage, module, divides=split is not Split.NONE),
         layers=("all",),
         x=features if stage else tokens,
         grad=torch.ones(()) if is_last else torch.ones_like(features),
         loss=(lambda y: next_token_loss(y, tokens)) if is_last else None,
         is_last=is_last,
     )
-    works = run.ops(Split.DEFERRED)
+    works = run.ops(split)
     for _, work in works:  # the weights get their gradients, which are static
         work()
     found: dict[OpKind, Change] = {}
@@ -149,7 +150,11 @@ def changes(stage: int, num_stages: int) -> dict[OpKind, Change]:
 def predict_peaks(schedule: Schedule) -> list[int]:
     """Every rank's weights and gradients, and the highest that its ops in their order come to."""
     problem, peaks = schedule.problem, []
-    changed = [changes(stage, problem.num_stages) for stage in range(problem.num_stages)]
+    divided = {op.stage for order in schedule.orders for op in order if op.kind is OpKind.B}
+    changed = [
+        changes(stage, problem.num_stages, Split.DEFERRED if stage in divided else Split.NONE)
+        for stage in range(problem.num_stages)
+    ]
     for rank, order in enumerate(schedule.orders):
         weights = sum(
             weight.numel() * weight.element_size()
