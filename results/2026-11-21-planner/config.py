@@ -26,6 +26,9 @@ GPT_SETTINGS = ((8, 64), (8, 512), (16, 512), (32, 512), (64, 64), (64, 512), (6
 ADDED = ((8, 64), (64, 512))
 """Those whose flushed plan is synthesized too."""
 
+SPEED = (("llama-3-8b", "16xh100", 64), ("llama-3-70b", "64xh100", 128))
+"""Models, clusters and batches whose whole space is judged for its time."""
+
 PUBLISHED_2BW = (
     # What, where, published speed-up of 2BW: arXiv 2006.09503.
     ("over tensor parallelism alone", "one node of 8", 1.3),
