@@ -146,6 +146,15 @@ def test_closing_ends_what_is_under_way():
     assert not [child for child in multiprocessing.active_children() if "SpawnProcess" in child.name]
 
 
+def test_a_worker_that_ends():
+    """As a process that the system kills."""
+    executor = LocalExecutor(1)
+    executor.submit(os._exit, 9)
+    with pytest.raises(InputError, match="a worker process has ended"):
+        executor.next()
+    executor.close()
+
+
 def test_more_schedules_after_fewer(tmp_path):
     """Resumed with all schedules, the end is as without."""
     recipe, folder = recipe_of(2, batch=4), str(tmp_path / "sweep")

@@ -1,4 +1,4 @@
-"""The settings that are planned, and the published figures they stand beside."""
+"""The settings that are planned."""
 
 from __future__ import annotations
 
@@ -26,14 +26,8 @@ GPT_SETTINGS = ((8, 64), (8, 512), (16, 512), (32, 512), (64, 64), (64, 512), (6
 ADDED = ((8, 64), (64, 512))
 """Those whose flushed plan is synthesized too."""
 
-PUBLISHED_2BW = (
-    # What, where, published speed-up of 2BW: arXiv 2006.09503.
-    ("over tensor parallelism alone", "one node of 8", 1.3),
-    ("over tensor parallelism alone", "3.8B on 64", 20.0),
-    ("over GPipe", "at most", 3.2),
-    ("over PipeDream-Flush", "small batch", 1.6),
-    ("over PipeDream-Flush", "batch 2048", 1.15),
-)
+SPEED = (("llama-3-8b", "16xh100", 64), ("llama-3-70b", "64xh100", 128))
+"""Models, clusters and batches whose whole space is judged for its time."""
 
 RUNTIME_LATENCY_S = 0.24e-3
 """What the zero-bubble papers' runtime adds to every transfer (results/2026-11-21-cost-models)."""
@@ -100,10 +94,3 @@ def hybrids(config: str) -> list[Hybrid]:
         Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=128, fleet=h100s),
         Hybrid(name="98.5B, slow transfers", model=large, sequence_length=1024, batch=160, fleet=slow),
     ]
-
-
-PUBLISHED_MFU = {
-    # arXiv 2405.15362, Table 3: best MFU after a grid search, 98.5B on 40 A100.
-    1024: {"1f1b": 49.81, "zb-h1": 54.52, "v-half": 52.60, "v-min": 48.02, "v-zb": 57.58},
-    3072: {"1f1b": 57.25, "zb-h1": 56.55, "v-half": 60.34, "v-min": 55.51, "v-zb": 56.89},
-}

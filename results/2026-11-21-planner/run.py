@@ -25,16 +25,18 @@ from config import (
     GPT_SETTINGS,
     GPT_SIZES,
     GPT_TRAINING,
+    SPEED,
     Hybrid,
     gpt,
     hybrids,
     v100s,
 )
 
+from costmodels.architectures import read_model
 from costmodels.layers import model_layers
 from costmodels.optimizer_state import static_bytes
 from costmodels.planning import Pipeline, boundary_bytes, make_plan
-from costmodels.plans.fleet import Fleet
+from costmodels.plans.fleet import Fleet, read_fleet
 from costmodels.plans.pipedream import LayerProfile, Level, plan_pipedream
 from costmodels.plans.recipe import TICK_SECONDS, PlanRecipe
 from costmodels.plans.shapes import Shape, Space
@@ -51,7 +53,8 @@ from synth.planner.sweeping import Sweep, sweep
 from synth.search.synthesizer import synthesize
 
 HERE = Path(__file__).parent
-CONFIG = HERE.parents[1] / "tests" / "configs" / "llama-3-70b.json"
+CONFIGS = HERE.parents[1] / "tests" / "configs"
+CONFIG = CONFIGS / "llama-3-70b.json"
 FLUSH, BUFFERED = (WeightPolicy.FLUSH,), (WeightPolicy.DOUBLE_BUFFERED,)
 SEARCH_S = 15.0
 
@@ -334,26 +337,22 @@ def run_speed(_: int) -> None:
         "speed.csv",
         ("setting", "configurations", "too_large", "laid_out", "schedules", "cpu_s", "bounds_cpu_s"),
     )
-    llama = next(iter(hybrids(str(CONFIG))))
-    whole = PlanRecipe(
-        llama.model,
-        Training(microbatch_size=1, sequence_length=4096),
-        llama.fleet,
-        Space(batch=128, recompute=(Recompute.NONE, Recompute.FULL)),
-        sequence_parallel=True,
-    )
     sweep(_recipe("2.2B", v100s(8), 8), SerialExecutor(), keep=1)  # compiles what is compiled
-    for name, recipe in (
-        ("llama-70b, 64 H100", whole),
-        ("2.2B, 64 V100", _recipe("2.2B", v100s(64), 512, chunks=(1, 2, 4))),
-    ):
+    for config, fleet, batch in SPEED:
+        recipe = PlanRecipe(
+            read_model(str(CONFIGS / f"{config}.json")),
+            Training(microbatch_size=1, sequence_length=4096),
+            read_fleet(fleet),
+            Space(batch=batch, recompute=(Recompute.NONE, Recompute.FULL)),
+            sequence_parallel=True,
+        )
         begun = time.process_time()
         outlines = [recipe.outline(key) for key in recipe.keys]
         bounds_s = time.process_time() - begun
         begun = time.process_time()
         swept: Sweep = sweep(recipe, SerialExecutor(), keep=10)
         table.add(
-            setting=name,
+            setting=f"{config} on {fleet}",
             configurations=len(outlines),
             too_large=sum(bool(outline.refusal) for outline in outlines),
             laid_out=len(swept.verdicts),

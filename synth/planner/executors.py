@@ -9,8 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol
+
+from synth.errors import InputError
 
 
 class Executor(Protocol):
@@ -79,7 +82,12 @@ class LocalExecutor:
         done, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
         first = done.pop()
         self._under_way.remove(first)
-        return first.result()
+        try:
+            return first.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a worker process has ended, perhaps for want of memory: give fewer workers"
+            ) from error
 
     def close(self) -> None:
         """End the processes, whatever they are at."""
