@@ -113,13 +113,18 @@ def transfer_bytes() -> int:
     return 2 * SEQUENCE * HIDDEN
 
 
+def transfer_ticks(cell: Cell, size_bytes: int) -> int:
+    """Of one transfer that queues for nothing."""
+    return round(cell.link.transfer_s(size_bytes) / TICK_S)
+
+
 def problem(cell: Cell, depth: int, batch: int) -> Problem:
     """The model in one stage per rank."""
     chain = uniform_problem(
         depth,
         batch,
         stage(cell, BLOCKS // depth),
-        transfer_ticks=round(cell.link.transfer_s(transfer_bytes()) / TICK_S),
+        transfer_ticks=transfer_ticks(cell, transfer_bytes()),
         objective=Objective.MAKESPAN,
         name=f"{cell.compute} compute, {cell.network} network",
     )

@@ -82,7 +82,7 @@ def _machines(grid: pd.DataFrame, path: Path) -> None:
             axes.bar_label(bars, fmt="%+.1f", padding=2, fontsize=8)
             axes.axvline(0, color="#1f1f1f", linewidth=1)
             axes.set_title(f"{compute} compute, {network} network", fontsize=9)
-            axes.margins(x=0.16)
+            axes.margins(x=0.28)
     all_axes[0][0].invert_yaxis()
     figure.supxlabel("time of a step beside 1F1B's, % (p = 8, m = 8, transfers overlapped)", fontsize=9)
     _save(figure, path)

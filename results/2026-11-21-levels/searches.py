@@ -7,12 +7,24 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from config import MEMORIES, PAPER, SEARCH_S, SEED, SLICED, Cell, network, problem
+from config import (
+    MEMORIES,
+    PAPER,
+    SEARCH_S,
+    SEED,
+    SLICED,
+    Cell,
+    network,
+    problem,
+    transfer_bytes,
+    transfer_ticks,
+)
 from evaluate import GIB, fastest, published
 
 from synth import lower_bounds, synthesize
 from synth.baselines import baseline_problem
 from synth.levels import Cut, Entrant, Levels, cuts_of, look_at
+from synth.problem import uniform_transfers
 from synth.search.synthesizer import Result
 
 
@@ -68,7 +80,10 @@ def _cuts(cell: Cell, depth: int, batch: int, holder: str) -> list[tuple[Cut, fl
     if holder != SLICED:
         return sorted(zip(cuts, SEARCH_S, strict=True), key=lambda pair: -pair[1])
     sliced = baseline_problem(SLICED, cuts[-1].problem)
-    return [(replace(cuts[-1], problem=sliced), max(SEARCH_S))]
+    # What a slice sends is a share of what its microbatch would.
+    share = transfer_bytes() // (sliced.num_stages // depth)
+    ticks = uniform_transfers(depth, transfer_ticks(cell, share))
+    return [(replace(cuts[-1], problem=replace(sliced, transfer_ticks=ticks)), max(SEARCH_S))]
 
 
 def _synthesized(cell: Cell, cuts: Sequence[tuple[Cut, float]], peak: Fraction) -> tuple[Levels, Result, int]:
