@@ -39,7 +39,11 @@ def save_checkpoint(
     partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
     partial.mkdir(parents=True, exist_ok=True)
     for stage, module in runner.modules.items():
-        content = {"module": module.state_dict(), "optimizer": optimizers[stage].state_dict()}
+        content = {
+            "extra": runner.extra_state(stage),
+            "module": module.state_dict(),
+            "optimizer": optimizers[stage].state_dict(),
+        }
         torch.save(content, partial / _file(stage))
     name = f"saved/{step}"
     runner.bulletin.put(f"{name}/{world.rank}", "")
@@ -76,6 +80,7 @@ def load_checkpoint(
         try:
             module.load_state_dict(content["module"])
             optimizers[stage].load_state_dict(content["optimizer"])
+            runner.load_extra_state(stage, content.get("extra", {}))
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"{latest / _file(stage)} is of another model than this run: give that run's options"

@@ -39,7 +39,7 @@ BUBBLES = {row["id"]: row for row in PUBLISHED["table5_bubble"]["rows"] + PUBLIS
 HETERO = PUBLISHED["code_instances"]["instances"][0]
 
 RANKS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
-CHAINS = ("gpipe", "1f1b", "zb-h1", "zb-h2", "2bp-gpipe", "2bp-1f1b")
+CHAINS = ("gpipe", "1f1b", "pipedream", "pipedream-2bw", "zb-h1", "zb-h2", "2bp-gpipe", "2bp-1f1b")
 IN_GROUPS_OF_P = ("interleaved-1f1b", "2bp-interleaved-1f1b")
 LOOPED = (*IN_GROUPS_OF_P, "group-interleaved-1f1b", "interleaved-zero-bubble", "looped-bfs")
 MULTIPLE = ("gpipe", "2bp-gpipe", *LOOPED)
@@ -589,6 +589,8 @@ def test_closed_forms_of_the_searched_schedules():
         ),
         ("looped-bfs", uniform_problem(2, 4, UNIT, chunks=2, kind=PlacementKind.V), r"needs loop placement"),
         ("2bp-gpipe", uniform_problem(2, 4, replace(UNIT, B=None, W=None)), r"2bp-gpipe .* offers BW only"),
+        ("pipedream", uniform_problem(2, 4, UNIT, chunks=2), r"pipedream .* 4 stages on 2 ranks"),
+        ("pipedream-2bw", uniform_problem(2, 4, UNIT, chunks=2), r"pipedream-2bw .* 4 stages on 2 ranks"),
         ("2bp-1f1b", uniform_problem(2, 4, UNIT, chunks=2), r"2bp-1f1b .* 4 stages on 2 ranks"),
         (
             "2bp-interleaved-1f1b",
