@@ -109,6 +109,8 @@ class Layer:
                 return [operation.weight_gradient for operation in self.operations]
             case OpKind.BW:
                 return self.works(OpKind.B) + self.works(OpKind.W)
+            case OpKind.R:
+                return []
 
     def flops(self, kind: OpKind) -> int:
         """Floating-point operations of one pass."""

@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from synth.errors import DeadlockError, InvalidOrdersError, WaitingRank
-from synth.ops import Op, OpKind, RankOrders, TimedOp
+from synth.ops import PASSES, Op, OpKind, RankOrders, TimedOp
 from synth.problem import Problem
 
 
@@ -127,7 +127,7 @@ def check_orders(problem: Problem, orders: RankOrders) -> None:
 
 
 def _check_complete(seen: set[Op], stage: int, microbatch: int) -> None:
-    forward, inputs, weights, whole = (Op(kind, stage, microbatch) for kind in OpKind)
+    forward, inputs, weights, whole = (Op(kind, stage, microbatch) for kind in PASSES)
     if forward not in seen:
         raise InvalidOrdersError(f"no rank runs {forward}")
     if [inputs in seen, weights in seen] != [whole not in seen] * 2:

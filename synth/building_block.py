@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from synth.errors import InputError, InvalidOrdersError
-from synth.ops import Op, OpKind, RankOrders
+from synth.ops import PASSES, Op, OpKind, RankOrders
 from synth.problem import Problem, StageCosts
 
 _DOWN_THE_CHAIN = {OpKind.F: 0, OpKind.B: 1, OpKind.BW: 1, OpKind.W: 2}
@@ -164,7 +164,7 @@ def lifespan_peak_bytes(block: BuildingBlock, problem: Problem) -> tuple[int, ..
     starts = block.start_ticks
     peaks = list(problem.static_bytes_by_rank)
     for stage, costs in enumerate(problem.stages):
-        kinds = [kind for kind in OpKind if (kind, stage) in starts]
+        kinds = [kind for kind in PASSES if (kind, stage) in starts]
         lifespan = max(starts[k, stage] + costs.cost(k).ticks for k in kinds) - starts[OpKind.F, stage]
         in_flight = min(-(-lifespan // block.period_ticks), problem.num_microbatches)
         peaks[problem.stage_to_rank[stage]] += in_flight * _held_bytes(costs, kinds)
@@ -194,7 +194,7 @@ def _missing_ops(block: BuildingBlock, problem: Problem) -> list[str]:
         if not 0 <= stage < problem.num_stages or getattr(problem.stages[stage], kind.value) is None
     ]
     for stage in range(problem.num_stages):
-        kinds = {kind for kind in OpKind if (kind, stage) in starts}
+        kinds = {kind for kind in PASSES if (kind, stage) in starts}
         if kinds not in ({OpKind.F, OpKind.B, OpKind.W}, {OpKind.F, OpKind.BW}):
             given = ", ".join(sorted(kinds)) or "nothing"
             found.append(f"stage {stage} has {given}; it needs F, B and W, or F and BW")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth.errors import InputError
-from synth.ops import Op, OpKind, RankOrders
+from synth.ops import PASSES, Op, OpKind, RankOrders
 from synth.placement import Placement, PlacementKind
 from synth.problem import Problem
 
@@ -180,7 +180,7 @@ def _missing(cells: Cells, present: set[Op], problem: Problem) -> Iterator[str]:
     for stage, rank in enumerate(problem.stage_to_rank):
         to = "" if is_open else f" to row {rank + 1}"
         for microbatch in range(problem.num_microbatches):
-            ops = {kind: Op(kind, stage, microbatch) for kind in OpKind}
+            ops = {kind: Op(kind, stage, microbatch) for kind in PASSES}
             due = [ops[OpKind.F]]
             if ops[OpKind.B] in present or ops[OpKind.W] in present:
                 due += [ops[OpKind.B], ops[OpKind.W]]

@@ -154,7 +154,7 @@ def _check_one_stage_per_rank(problem: Problem, chunks: str) -> None:
 def _in_finer_units(problem: Problem, ticks_scale: int, bytes_scale: int) -> Problem:
     """The same problem, all times and all bytes so many times what they were."""
 
-    def finer(cost: OpCost) -> OpCost:
+    def finer(_: OpKind, cost: OpCost) -> OpCost:
         return OpCost(
             ticks=cost.ticks * ticks_scale,
             alloc_bytes=cost.alloc_bytes * bytes_scale,
@@ -162,10 +162,10 @@ def _in_finer_units(problem: Problem, ticks_scale: int, bytes_scale: int) -> Pro
         )
 
     def finer_stage(costs: StageCosts) -> StageCosts:
-        return StageCosts(
-            **{kind.value: finer(cost) for kind, cost in costs.offered},
+        return replace(
+            costs.map_costs(finer),
             static_bytes=costs.static_bytes * bytes_scale,
-            layers=costs.layers,
+            weight_bytes=costs.weight_bytes * bytes_scale,
         )
 
     limits = problem.memory_limit_bytes
@@ -189,14 +189,14 @@ def _least_scale(values: list[int], chunks: int) -> int:
 
 
 def _all_bytes(costs: StageCosts) -> list[int]:
-    values = [costs.static_bytes]
+    values = [costs.static_bytes, costs.weight_bytes]
     for _, cost in costs.offered:
         values += [cost.alloc_bytes, cost.free_bytes]
     return values
 
 
 def _cut(costs: StageCosts, chunks: int, scale: int, part: int) -> StageCosts:
-    def share(cost: OpCost) -> OpCost:
+    def share(_: OpKind, cost: OpCost) -> OpCost:
         return OpCost(
             ticks=_share_of(cost.ticks, chunks),
             alloc_bytes=cost.alloc_bytes * scale // chunks,
@@ -205,12 +205,10 @@ def _cut(costs: StageCosts, chunks: int, scale: int, part: int) -> StageCosts:
 
     per_part, odd = divmod(len(costs.layers), chunks)
     layers = () if odd else costs.layers[part * per_part : (part + 1) * per_part]
-    return StageCosts(
-        F=share(costs.F),
-        B=None if costs.B is None else share(costs.B),
-        W=None if costs.W is None else share(costs.W),
-        BW=None if costs.BW is None else share(costs.BW),
+    return replace(
+        costs.map_costs(share),
         static_bytes=costs.static_bytes * scale // chunks,
+        weight_bytes=costs.weight_bytes * scale // chunks,
         layers=layers,
     )
 
@@ -228,18 +226,21 @@ def _largest_rounding(problem: Problem, chunks: int) -> int:
 
 
 def _merge(parts: tuple[StageCosts, ...]) -> StageCosts:
-    if all(part.can_divide for part in parts):
-        kinds = [OpKind.F, OpKind.B, OpKind.W]
-        if all(not part.must_divide for part in parts):
-            kinds.append(OpKind.BW)
-        sums = {kind.value: _sum([part.cost(kind) for part in parts]) for kind in kinds}
-    else:
-        sums = {
-            "F": _sum([part.F for part in parts]),
-            "BW": _sum([_whole_backward(part) for part in parts]),
-        }
-    layers = tuple(layer for part in parts for layer in part.layers)
-    return StageCosts(**sums, static_bytes=sum(part.static_bytes for part in parts), layers=layers)
+    divides = all(part.can_divide for part in parts)
+    may_not = not divides or all(not part.must_divide for part in parts)
+    versions = {part.weight_versions for part in parts}
+    # Where the parts hold different numbers of versions, all but the first count as static.
+    alike = len(versions) == 1
+    return StageCosts(
+        F=_sum([part.F for part in parts]),
+        B=_sum([part.cost(OpKind.B) for part in parts]) if divides else None,
+        W=_sum([part.cost(OpKind.W) for part in parts]) if divides else None,
+        BW=_sum([_whole_backward(part) for part in parts]) if may_not else None,
+        static_bytes=sum(part.static_bytes if alike else part.held_bytes for part in parts),
+        weight_bytes=sum(part.weight_bytes for part in parts),
+        weight_versions=versions.pop() if alike else 1,
+        layers=tuple(layer for part in parts for layer in part.layers),
+    )
 
 
 def _whole_backward(costs: StageCosts) -> OpCost:

@@ -11,6 +11,7 @@ RAMPS = {
     OpKind.B: ("#991638", "#fa9886"),
     OpKind.W: ("#8d7401", "#ede361"),
     OpKind.BW: ("#4f10a4", "#a788ff"),
+    OpKind.R: ("#2f2f2f", "#757575"),
 }
 """The shades of a kind's last and first chunk.
 

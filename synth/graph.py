@@ -17,9 +17,9 @@ from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
 
 Ints = NDArray[np.int64]
-KINDS = (OpKind.F, OpKind.B, OpKind.W, OpKind.BW)
+KINDS = (OpKind.F, OpKind.B, OpKind.W, OpKind.BW, OpKind.R)
 """The kinds by their code in :attr:`OpGraph.kind`."""
-_F, _B, _W, _BW = range(4)
+_F, _B, _W, _BW, _R = range(5)
 
 MOST_OPS = 3_000_000
 """Problems with more ops than this are not put into a graph: it would not fit the memory of a machine."""
@@ -144,7 +144,17 @@ def check_size(problem: Problem) -> None:
 def divided_backwards(problem: Problem) -> NDArray[np.bool_]:
     """The default choice of [stage, microbatch] backwards to divide: wherever a stage offers B and W."""
     divided = np.array([costs.can_divide for costs in problem.stages])
-    return np.repeat(divided[:, None], problem.num_microbatches, axis=1)
+    return divided[:, None] & carried_microbatches(problem)
+
+
+def carried_microbatches(problem: Problem) -> NDArray[np.bool_]:
+    """Which [stage, microbatch] there are: in a plain chain, all."""
+    if not problem.feeds:
+        return np.ones((problem.num_stages, problem.num_microbatches), dtype=bool)
+    carried = np.zeros((problem.num_stages, problem.num_microbatches), dtype=bool)
+    for stage, feed in enumerate(problem.feeds):
+        carried[stage, list(feed.microbatches)] = True
+    return carried
 
 
 def divided_in_orders(problem: Problem, orders: RankOrders) -> NDArray[np.bool_]:
@@ -170,8 +180,9 @@ def _columns(order: Sequence[Op]) -> tuple[Ints, Ints, Ints]:
 def build_graph(problem: Problem, divided: NDArray[np.bool_] | None = None) -> OpGraph:
     """Build the op graph of a problem.
 
-    F(s) waits for F(s-1); B(s) or BW(s) for F(s) and the backward of s+1; W(s) for B(s); an edge between
-    ranks has the pair's transfer time as its lag (FORMATS.md, Dependencies).
+    F waits for the F of its stage's inputs, in a chain F(s) for F(s-1); B or BW for its stage's F and the
+    backwards of the stages it feeds; W for B; an edge between ranks has the pair's transfer time as its lag
+    (FORMATS.md, Dependencies). R waits for all weight gradients of its stage and of the stage's replicas.
 
     Parameters
     ----------
@@ -184,21 +195,23 @@ def build_graph(problem: Problem, divided: NDArray[np.bool_] | None = None) -> O
     if divided is None:
         divided = divided_backwards(problem)
     shape = (problem.num_stages, problem.num_microbatches)
-    present = np.zeros((4, *shape), dtype=bool)
-    present[_F] = True
-    present[_B] = present[_W] = divided
-    present[_BW] = ~divided
+    carried = carried_microbatches(problem)
+    present = np.zeros((len(KINDS), *shape), dtype=bool)
+    present[_F] = carried
+    present[_B] = present[_W] = carried & divided
+    present[_BW] = carried & ~divided
+    present[_R, :, 0] = [costs.R is not None for costs in problem.stages]
     for s, costs in enumerate(problem.stages):
         if (present[_B, s].any() and not costs.can_divide) or (present[_BW, s].any() and costs.must_divide):
             missing = OpKind.BW if costs.must_divide else OpKind.B
             raise InvalidOrdersError(f"stage {s} runs {missing}, which its costs do not offer")
-    ids = np.full((4, *shape), -1, dtype=np.int64)
+    ids = np.full((len(KINDS), *shape), -1, dtype=np.int64)
     kind, stage, microbatch = (column.astype(np.int64) for column in np.nonzero(present))
     ids[kind, stage, microbatch] = np.arange(len(kind))
-    edge_start, edge_from, edge_lag = _edges(problem, ids, divided, kind)
+    edge_start, edge_from, edge_lag = _edges(problem, ids, len(kind))
 
     def column(name: str) -> Ints:
-        table = np.zeros((4, problem.num_stages), dtype=np.int64)
+        table = np.zeros((len(KINDS), problem.num_stages), dtype=np.int64)
         for s, costs in enumerate(problem.stages):
             for k, op_kind in enumerate(KINDS):
                 cost = getattr(costs, op_kind.value)
@@ -221,22 +234,30 @@ def build_graph(problem: Problem, divided: NDArray[np.bool_] | None = None) -> O
     )
 
 
-def _edges(problem: Problem, ids: Ints, divided: NDArray[np.bool_], kind: Ints) -> tuple[Ints, Ints, Ints]:
+def _edges(problem: Problem, ids: Ints, num_ops: int) -> tuple[Ints, Ints, Ints]:
     """All edges, grouped by the op they lead to."""
-    backward = np.where(divided, ids[_B], ids[_BW])
-    pieces: list[tuple[Ints, Ints, int]] = []  # (from, to, lag)
+    backward = np.maximum(ids[_B], ids[_BW])
+    pieces: list[tuple[Ints, Ints, int]] = []  # (from, to, lag); what is not there is -1
+    inputs, outputs = problem.inputs_by_stage, problem.outputs_by_stage
     for stage in range(problem.num_stages):
-        if stage > 0:
-            pieces.append((ids[_F, stage - 1], ids[_F, stage], problem.lag_ticks(stage - 1, stage)))
+        for before in inputs[stage]:
+            pieces.append((ids[_F, before], ids[_F, stage], problem.lag_ticks(before, stage)))
         pieces.append((ids[_F, stage], backward[stage], 0))
-        if stage + 1 < problem.num_stages:
-            pieces.append((backward[stage + 1], backward[stage], problem.lag_ticks(stage + 1, stage)))
-        split = divided[stage]
-        pieces.append((ids[_B, stage, split], ids[_W, stage, split], 0))
+        for after in outputs[stage]:
+            pieces.append((backward[after], backward[stage], problem.lag_ticks(after, stage)))
+        pieces.append((ids[_B, stage], ids[_W, stage], 0))
+    if any(costs.R is not None for costs in problem.stages):
+        gradient = np.maximum(ids[_W], ids[_BW])
+        for stage, replicas in enumerate(problem.replicas_by_stage):
+            for replica in replicas:
+                reduced = np.full(problem.num_microbatches, ids[_R, stage, 0])
+                pieces.append((gradient[replica], reduced, 0))
     source = np.concatenate([piece[0] for piece in pieces])
     target = np.concatenate([piece[1] for piece in pieces])
     lag = np.concatenate([np.full(len(piece[0]), piece[2], dtype=np.int64) for piece in pieces])
+    there = (source >= 0) & (target >= 0)
+    source, target, lag = source[there], target[there], lag[there]
     by_target = np.argsort(target, kind="stable")
-    start = np.zeros(len(kind) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(target, minlength=len(kind)), out=start[1:])
+    start = np.zeros(num_ops + 1, dtype=np.int64)
+    np.cumsum(np.bincount(target, minlength=num_ops), out=start[1:])
     return start, source[by_target], lag[by_target]

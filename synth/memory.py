@@ -10,6 +10,8 @@ from fractions import Fraction
 from synth.baselines import baseline_orders
 from synth.chunks import merge_into_ranks
 from synth.errors import InfeasibleError, InputError
+from synth.flow_memory import flow_needed_bytes, flow_serial_orders
+from synth.flows import as_chain
 from synth.ops import Op, OpKind, RankOrders
 from synth.placement import PlacementKind
 from synth.problem import Problem, StageCosts
@@ -31,7 +33,7 @@ def one_f_one_b_bytes(problem: Problem) -> int:
 
     With several stages per rank it is 1F1B of the same total model, one chunk per rank (FORMATS.md).
     """
-    merged = merge_into_ranks(problem)
+    merged = merge_into_ranks(as_chain(problem))
     peaks = peak_memory_bytes(merged, baseline_orders("1f1b", merged))
     return max(peak - static for peak, static in zip(peaks, merged.static_bytes_by_rank, strict=True))
 
@@ -116,6 +118,8 @@ def smallest_limits_bytes(problem: Problem) -> tuple[int, ...]:
     the others only add to what is live. And microbatches run one after another need no more. Where a stage
     leaves something behind for good, this is what one after another takes, and less may do.
     """
+    if not problem.is_chain:
+        return peak_memory_bytes(problem, flow_serial_orders(problem))
     return tuple(
         static + _thriftiest(problem, held).serial_bytes
         for static, held in zip(problem.static_bytes_by_rank, problem.stages_by_rank, strict=True)
@@ -124,6 +128,8 @@ def smallest_limits_bytes(problem: Problem) -> tuple[int, ...]:
 
 def serial_orders(problem: Problem) -> RankOrders:
     """One microbatch at a time, in the order that needs the least memory: fits wherever anything fits."""
+    if not problem.is_chain:
+        return flow_serial_orders(problem)
     thrifty = [_thriftiest(problem, held).order for held in problem.stages_by_rank]
     return tuple(
         tuple(
@@ -168,12 +174,7 @@ def check_feasible(problem: Problem) -> None:
     if limits is None:
         return
     smallest = smallest_limits_bytes(problem)
-    statics = problem.static_bytes_by_rank
-    short = [
-        rank
-        for rank, held in enumerate(problem.stages_by_rank)
-        if statics[rank] + _needed_bytes(problem, held) > limits[rank]
-    ]
+    short = [rank for rank, needed in enumerate(_needed_by_rank(problem)) if needed > limits[rank]]
     alike: dict[tuple[int, int, int], list[int]] = {}
     for rank in short:
         key = (limits[rank], problem.static_bytes_by_rank[rank], smallest[rank])
@@ -202,6 +203,16 @@ class _Thrifty:
     peak_bytes: int
     serial_bytes: int
     order: tuple[tuple[OpKind, int], ...]
+
+
+def _needed_by_rank(problem: Problem) -> tuple[int, ...]:
+    """What no schedule does without on each rank, static bytes included."""
+    if not problem.is_chain:
+        return flow_needed_bytes(problem)
+    return tuple(
+        static + _needed_bytes(problem, held)
+        for static, held in zip(problem.static_bytes_by_rank, problem.stages_by_rank, strict=True)
+    )
 
 
 def _needed_bytes(problem: Problem, held: tuple[int, ...]) -> int:

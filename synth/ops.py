@@ -20,9 +20,14 @@ class OpKind(StrEnum):
     """Backward, gradient of the stage's weights only."""
     BW = "BW"
     """Both, undivided."""
+    R = "R"
+    """Sum of a stage's weight gradients over its replicas: once per stage, as microbatch 0."""
 
 
-_PATTERN = re.compile(r"(\d+)(F|BW|B|W)(\d+)")
+PASSES = (OpKind.F, OpKind.B, OpKind.W, OpKind.BW)
+"""The kinds of op that a stage runs for every microbatch."""
+
+_PATTERN = re.compile(r"(\d+)(F|BW|B|W|R)(\d+)")
 
 
 class Op(NamedTuple):
@@ -46,7 +51,7 @@ class Op(NamedTuple):
         Raises
         ------
         InputError
-            When the text is not ``<stage><F|B|W|BW><microbatch>``.
+            When the text is not ``<stage><F|B|W|BW|R><microbatch>``.
         """
         match = _PATTERN.fullmatch(text)
         if match is None:

@@ -5,11 +5,12 @@ A :class:`Problem` that exists is valid; nothing beyond its constructor checks i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from synth.errors import InvalidProblemError
+from synth.feed import Feed
 from synth.ops import OpKind
 from synth.placement import Placement, PlacementKind, place
 
@@ -60,8 +61,13 @@ class StageCosts:
     ----------
     F, B, W, BW
         Costs per microbatch; B and W only together. With BW beside them, any backward may be divided.
+    R
+        The sum of its weight gradients over its replicas, run once behind the last of them; None where there
+        is nothing to sum, or where it is not planned.
     static_bytes
         Held on the stage's rank throughout: weights, gradients, optimizer state.
+    weight_bytes, weight_versions
+        One version of the weights, and how many are held: those beyond the first add to the static bytes.
     layers
         Names of the model's layers in this stage, for exporters.
     """
@@ -70,20 +76,44 @@ class StageCosts:
     B: OpCost | None = None
     W: OpCost | None = None
     BW: OpCost | None = None
+    R: OpCost | None = None
     static_bytes: int = 0
+    weight_bytes: int = 0
+    weight_versions: int = 1
     layers: tuple[str, ...] = ()
 
     @property
     def offered(self) -> tuple[tuple[OpKind, OpCost], ...]:
         """The kinds of op the stage offers, with their costs."""
-        costs = ((OpKind.F, self.F), (OpKind.B, self.B), (OpKind.W, self.W), (OpKind.BW, self.BW))
+        costs = (
+            (OpKind.F, self.F),
+            (OpKind.B, self.B),
+            (OpKind.W, self.W),
+            (OpKind.BW, self.BW),
+            (OpKind.R, self.R),
+        )
         return tuple((kind, cost) for kind, cost in costs if cost is not None)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the stage holds throughout: the static bytes, and the further versions of the weights."""
+        return self.static_bytes + (self.weight_versions - 1) * self.weight_bytes
+
+    @property
+    def reduce_ticks(self) -> int:
+        """What summing the gradients over replicas takes, 0 where it is not planned."""
+        return 0 if self.R is None else self.R.ticks
 
     def cost(self, kind: OpKind) -> OpCost:
         """The cost of one kind of op; the kind must be offered."""
         cost = getattr(self, kind.value)
         assert isinstance(cost, OpCost), f"the stage offers no {kind}"
         return cost
+
+    def map_costs(self, change: Callable[[OpKind, OpCost], OpCost]) -> StageCosts:
+        """The same stage, every kind of op it offers at another cost."""
+        new = {kind.value: change(kind, cost) for kind, cost in self.offered}
+        return replace(self, F=new["F"], B=new.get("B"), W=new.get("W"), BW=new.get("BW"), R=new.get("R"))
 
     @property
     def can_divide(self) -> bool:
@@ -130,6 +160,9 @@ class Problem:
         The length of a tick.
     name, source
         What it is called, and where its numbers come from.
+    feeds
+        For every stage what feeds it and which microbatches it carries; none for a plain chain, in which
+        every stage feeds the next and carries all.
 
     Raises
     ------
@@ -148,6 +181,7 @@ class Problem:
     tick_seconds: float = 1e-6
     name: str = ""
     source: str = ""
+    feeds: tuple[Feed, ...] = ()
 
     def __post_init__(self) -> None:
         _check_at_least(1, num_ranks=self.num_ranks, num_microbatches=self.num_microbatches)
@@ -157,6 +191,7 @@ class Problem:
             _check_stage(f"stages[{stage}]", costs)
         _check_placement(self)
         _check_matrix(self.transfer_ticks, self.num_ranks)
+        _check_feeds(self)
         if self.memory_limit_bytes is not None:
             limits = self.memory_limit_bytes
             if len(limits) != self.num_ranks:
@@ -194,9 +229,44 @@ class Problem:
         return tuple(map(tuple, held))
 
     @property
+    def is_chain(self) -> bool:
+        """Whether every stage just feeds the next, for all microbatches, and nothing is summed at the end."""
+        return not self.feeds and all(costs.R is None for costs in self.stages)
+
+    @property
+    def inputs_by_stage(self) -> tuple[tuple[int, ...], ...]:
+        """For every stage, those that feed its forward."""
+        if self.feeds:
+            return tuple(feed.inputs for feed in self.feeds)
+        return tuple((stage - 1,) if stage else () for stage in range(self.num_stages))
+
+    @property
+    def outputs_by_stage(self) -> tuple[tuple[int, ...], ...]:
+        """For every stage, those that its forward feeds: its backward waits for theirs."""
+        outputs: list[list[int]] = [[] for _ in self.stages]
+        for stage, inputs in enumerate(self.inputs_by_stage):
+            for source in inputs:
+                outputs[source].append(stage)
+        return tuple(map(tuple, outputs))
+
+    @property
+    def replicas_by_stage(self) -> tuple[tuple[int, ...], ...]:
+        """For every stage, those of the same model stage, itself among them."""
+        if not self.feeds:
+            return tuple((stage,) for stage in range(self.num_stages))
+        alike: dict[int, list[int]] = {}
+        for stage, feed in enumerate(self.feeds):
+            alike.setdefault(feed.model_stage, []).append(stage)
+        return tuple(tuple(alike[feed.model_stage]) for feed in self.feeds)
+
+    def microbatches_of(self, stage: int) -> Sequence[int]:
+        """The microbatches that a stage carries, ascending."""
+        return self.feeds[stage].microbatches if self.feeds else range(self.num_microbatches)
+
+    @property
     def static_bytes_by_rank(self) -> tuple[int, ...]:
-        """The static bytes of every rank: the sum over its stages."""
-        return tuple(sum(self.stages[s].static_bytes for s in held) for held in self.stages_by_rank)
+        """The static bytes of every rank: the sum over its stages of what each holds throughout."""
+        return tuple(sum(self.stages[s].held_bytes for s in held) for held in self.stages_by_rank)
 
     @property
     def work_ticks(self) -> int:
@@ -206,11 +276,11 @@ class Problem:
     @property
     def work_ticks_by_rank(self) -> tuple[int, ...]:
         """The least total op time of every rank, over all microbatches."""
-        return tuple(
-            self.num_microbatches
-            * sum(self.stages[s].F.ticks + self.stages[s].least_backward_ticks for s in held)
-            for held in self.stages_by_rank
-        )
+        work = [0] * self.num_ranks
+        for stage, (rank, costs) in enumerate(zip(self.stage_to_rank, self.stages, strict=True)):
+            passes = len(self.microbatches_of(stage)) * (costs.F.ticks + costs.least_backward_ticks)
+            work[rank] += passes + costs.reduce_ticks
+        return tuple(work)
 
     @property
     def chunk_by_stage(self) -> tuple[int, ...]:
@@ -312,6 +382,8 @@ def _check_stage(where: str, costs: StageCosts) -> None:
         _check_at_least(0, **{f"{where}.{kind}.alloc_bytes": cost.alloc_bytes})
         _check_at_least(0, **{f"{where}.{kind}.free_bytes": cost.free_bytes})
     _check_at_least(0, **{f"{where}.static_bytes": costs.static_bytes})
+    _check_at_least(0, **{f"{where}.weight_bytes": costs.weight_bytes})
+    _check_at_least(1, **{f"{where}.weight_versions": costs.weight_versions})
 
 
 def _check_placement(problem: Problem) -> None:
@@ -330,9 +402,49 @@ def _check_placement(problem: Problem) -> None:
     if empty:
         raise InvalidProblemError(
             where,
-            list(ranks) if len(ranks) <= 16 else f"{len(ranks)} long",
+            shortened(ranks),
             f"rank {empty[0]} holds no stage; give it one, or lower num_ranks",
         )
+
+
+def _check_feeds(problem: Problem) -> None:
+    feeds = problem.feeds
+    if not feeds:
+        return
+    if len(feeds) != problem.num_stages:
+        raise InvalidProblemError("feeds", f"{len(feeds)} long", f"give {problem.num_stages}, one per stage")
+    carried: set[int] = set()
+    for stage, feed in enumerate(feeds):
+        where = f"stages[{stage}]"
+        carried.update(feed.microbatches)
+        if list(feed.inputs) != sorted(set(feed.inputs) & set(range(stage))):
+            raise InvalidProblemError(
+                f"{where}.inputs", list(feed.inputs), f"give different stages below {stage}, ascending"
+            )
+        known = set(range(problem.num_microbatches))
+        if not feed.microbatches or list(feed.microbatches) != sorted(set(feed.microbatches) & known):
+            raise InvalidProblemError(
+                f"{where}.microbatches",
+                shortened(feed.microbatches),
+                f"give at least one, ascending, of 0 to {problem.num_microbatches - 1}",
+            )
+        _check_at_least(0, **{f"{where}.model_stage": feed.model_stage, f"{where}.slice": feed.slice})
+    if len(carried) < problem.num_microbatches:
+        missing = next(i for i in range(problem.num_microbatches) if i not in carried)
+        raise InvalidProblemError(
+            "num_microbatches",
+            problem.num_microbatches,
+            f"no stage carries microbatch {missing}: let one carry it, or lower num_microbatches",
+        )
+    if problem.placement.kind is PlacementKind.AUTO:
+        raise InvalidProblemError(
+            "placement.kind", "auto", "with directions or slices, give stage_to_rank or a named map"
+        )
+
+
+def shortened(values: Sequence[int]) -> object:
+    """A list as a message shows it: as it is, or where it is long by its length."""
+    return list(values) if len(values) <= 16 else f"{len(values)} long"
 
 
 def _check_matrix(ticks: tuple[tuple[int, ...], ...], num_ranks: int) -> None:
@@ -355,7 +467,7 @@ def _check_sums(problem: Problem) -> None:
         for _, cost in costs.offered:
             ticks += cost.ticks
             memory += cost.alloc_bytes + cost.free_bytes
-        memory += costs.static_bytes
+        memory += costs.held_bytes
     for what, total, unit in (("ticks", ticks, "tick_seconds"), ("bytes", memory, "memory unit")):
         if total * problem.num_microbatches >= LARGEST_SUM:
             raise InvalidProblemError(

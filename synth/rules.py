@@ -24,7 +24,7 @@ class Rule(StrEnum):
     ONE_LIST_PER_RANK = "one_list_per_rank", "There is one list of ops for every rank."
     EVERY_OP_ONCE = (
         "every_op_once",
-        "Every stage runs for every microbatch F once, and once either BW or B and W, as it offers.",
+        "Every stage runs F once for every microbatch, and once either BW or B and W, as it offers.",
     )
     OP_ON_ITS_RANK = "op_on_its_rank", "An op runs on the rank that holds its stage."
     OP_DURATION = "op_duration", "An op lasts exactly the ticks its stage states."
@@ -42,6 +42,10 @@ class Rule(StrEnum):
     WEIGHT_AFTER_BACKWARD = (
         "weight_after_backward",
         "W of a stage starts no earlier than B of the same stage ends.",
+    )
+    REDUCE_AFTER_WEIGHTS = (
+        "reduce_after_weights",
+        "R of a stage starts no earlier than the last W or BW of the stage and of its replicas ends.",
     )
     TRANSFER_TIME = (
         "transfer_time",

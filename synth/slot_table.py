@@ -26,7 +26,9 @@ from synth.timing import schedule_orders
 MOST_SLOTS = 10_000
 """Tables are not wider than this."""
 
-_UNIT_SLOTS: Mapping[OpKind, int] = MappingProxyType({OpKind.F: 1, OpKind.B: 1, OpKind.W: 1, OpKind.BW: 2})
+_UNIT_SLOTS: Mapping[OpKind, int] = MappingProxyType(
+    {OpKind.F: 1, OpKind.B: 1, OpKind.W: 1, OpKind.BW: 2, OpKind.R: 1}
+)
 _LETTERS: Mapping[OpKind, str] = MappingProxyType({kind: kind.value for kind in OpKind})
 _LONGEST_CELL = 40
 
@@ -56,8 +58,7 @@ def unit_problem(problem: Problem, *, slot_ticks: int | None = None) -> Problem:
         )
 
     def stage(costs: StageCosts) -> StageCosts:
-        ops = {kind.value: idealised(kind, cost) for kind, cost in costs.offered}
-        return StageCosts(**ops, static_bytes=costs.static_bytes, layers=costs.layers)
+        return costs.map_costs(idealised)
 
     return replace(
         problem,

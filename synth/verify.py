@@ -6,7 +6,7 @@ again, from the problem and the listed times alone, so that a fault elsewhere sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from operator import attrgetter
@@ -104,12 +104,14 @@ def verify_schedule(
 class _Book:
     """A schedule with what the checks look up.
 
-    ``cost`` holds what each (stage, kind) offers; ``first`` the first listing of every op the problem has.
+    ``cost`` holds what each (stage, kind) offers, ``carried`` the microbatches of each stage; ``first`` the
+    first listing of every op the problem has.
     """
 
     problem: Problem
     ranks: tuple[tuple[TimedOp, ...], ...]
     cost: Mapping[tuple[int, OpKind], OpCost]
+    carried: Sequence[Collection[int]]
     first: Mapping[Op, TimedOp]
 
     @classmethod
@@ -117,14 +119,18 @@ class _Book:
         problem = schedule.problem
         cost = {(s, kind): cost for s, costs in enumerate(problem.stages) for kind, cost in costs.offered}
         first: dict[Op, TimedOp] = {}
-        book = cls(problem, schedule.ranks, cost, first)
+        everything = range(problem.num_microbatches)
+        carried = [frozenset(feed.microbatches) for feed in problem.feeds]
+        book = cls(problem, schedule.ranks, cost, carried or [everything] * problem.num_stages, first)
         for _, timed in book.known():
             first.setdefault(timed.op, timed)
         return book
 
     def knows(self, op: Op) -> bool:
         """Whether the problem has this op."""
-        return (op.stage, op.kind) in self.cost and 0 <= op.microbatch < self.problem.num_microbatches
+        if (op.stage, op.kind) not in self.cost:
+            return False
+        return op.microbatch == 0 if op.kind is OpKind.R else op.microbatch in self.carried[op.stage]
 
     def known(self) -> Iterator[tuple[int, TimedOp]]:
         """Every listing of an op that the problem has, with the rank that lists it."""
@@ -158,9 +164,9 @@ def _every_op_once(book: _Book) -> Iterator[Violation]:
     listed_microbatches: dict[tuple[int, OpKind], set[int]] = {key: set() for key in book.cost}
     for op in seen:
         listed_microbatches[op.stage, op.kind].add(op.microbatch)
-    for stage in range(book.problem.num_stages):
+    for stage, carried in enumerate(book.carried):
         done = {kind: listed_microbatches.get((stage, kind), set()) for kind in OpKind}
-        yield from _incomplete_stage(book.problem, stage, done)
+        yield from _incomplete_stage(book.problem, stage, carried, done)
 
 
 def _why_unknown(problem: Problem, op: Op) -> str:
@@ -168,24 +174,31 @@ def _why_unknown(problem: Problem, op: Op) -> str:
         return f"its stages are 0 to {problem.num_stages - 1}"
     if not 0 <= op.microbatch < problem.num_microbatches:
         return f"its microbatches are 0 to {problem.num_microbatches - 1}"
+    if op.kind is OpKind.R and problem.stages[op.stage].R is not None:
+        return "R runs once, as microbatch 0"
+    if problem.feeds and op.microbatch not in problem.feeds[op.stage].microbatches:
+        return f"stage {op.stage} does not carry that microbatch"
     offered = ", ".join(kind.value for kind, _ in problem.stages[op.stage].offered)
     return f"stage {op.stage} offers {offered}"
 
 
-def _incomplete_stage(problem: Problem, stage: int, done: Mapping[OpKind, set[int]]) -> Iterator[Violation]:
+def _incomplete_stage(
+    problem: Problem, stage: int, carried: Collection[int], done: Mapping[OpKind, set[int]]
+) -> Iterator[Violation]:
     """What a stage misses or does twice over, given the microbatches listed of every kind."""
     rank = problem.stage_to_rank[stage]
     whole, inputs, weights = done[OpKind.BW], done[OpKind.B], done[OpKind.W]
     anyhow = whole | inputs | weights
-    num_microbatches = problem.num_microbatches
     costs = problem.stages[stage]
-    yield from _missing(rank, OpKind.F, stage, num_microbatches, done[OpKind.F])
+    yield from _missing(rank, OpKind.F, stage, carried, done[OpKind.F])
     if costs.must_divide:
-        yield from _missing(rank, OpKind.B, stage, num_microbatches, anyhow)
-        yield from _missing(rank, OpKind.W, stage, num_microbatches, anyhow)
+        yield from _missing(rank, OpKind.B, stage, carried, anyhow)
+        yield from _missing(rank, OpKind.W, stage, carried, anyhow)
     else:
         other_way = " (or B and W)" if costs.can_divide else ""
-        yield from _missing(rank, OpKind.BW, stage, num_microbatches, anyhow, other_way)
+        yield from _missing(rank, OpKind.BW, stage, carried, anyhow, other_way)
+    if costs.R is not None and not done[OpKind.R]:
+        yield _missing_op(rank, Op(OpKind.R, stage, 0))
     for kind, halves in ((OpKind.B, weights - inputs - whole), (OpKind.W, inputs - weights - whole)):
         for microbatch in sorted(halves):
             yield _missing_op(rank, Op(kind, stage, microbatch))
@@ -197,13 +210,13 @@ def _incomplete_stage(problem: Problem, stage: int, done: Mapping[OpKind, set[in
 
 
 def _missing(
-    rank: int, kind: OpKind, stage: int, num_microbatches: int, listed: set[int], other_way: str = ""
+    rank: int, kind: OpKind, stage: int, carried: Collection[int], listed: set[int], other_way: str = ""
 ) -> Iterator[Violation]:
     """The microbatches not listed; a file may state any number, so only the first are named."""
-    count = num_microbatches - len(listed)
+    count = len(carried) - len(listed)
     if not count:
         return
-    absent = (i for i in range(num_microbatches) if i not in listed)
+    absent = (i for i in (carried if isinstance(carried, range) else sorted(carried)) if i not in listed)
     for microbatch in islice(absent, MISSING_NAMED):
         yield _missing_op(rank, Op(kind, stage, microbatch), other_way)
     if count > MISSING_NAMED:
@@ -267,33 +280,68 @@ def _no_overlap_on_rank(book: _Book) -> Iterator[Violation]:
                 last = timed
 
 
-def _producers(op: Op, num_stages: int) -> Iterator[tuple[Rule, Op]]:
-    """The ops that may feed this one, each under its rule; of B and BW a valid schedule lists one."""
-    kind, stage, microbatch = op
-    if kind is OpKind.F:
-        if stage > 0:
-            yield Rule.FORWARD_CHAIN, Op(OpKind.F, stage - 1, microbatch)
-    elif kind is OpKind.W:
-        yield Rule.WEIGHT_AFTER_BACKWARD, Op(OpKind.B, stage, microbatch)
-    else:
-        yield Rule.BACKWARD_AFTER_FORWARD, Op(OpKind.F, stage, microbatch)
-        if stage + 1 < num_stages:
-            yield Rule.BACKWARD_CHAIN, Op(OpKind.B, stage + 1, microbatch)
-            yield Rule.BACKWARD_CHAIN, Op(OpKind.BW, stage + 1, microbatch)
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Which stages feed which: what the rules of precedence follow.
+
+    ``replicas`` holds for every stage those that share its weights, itself among them.
+    """
+
+    before: Sequence[Sequence[int]]
+    after: Sequence[Sequence[int]]
+    replicas: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Flow:
+        count = problem.num_stages
+        feeds = problem.feeds
+        before: list[Sequence[int]] = [range(s - 1, s) if s else () for s in range(count)]
+        if feeds:
+            before = [feed.inputs for feed in feeds]
+        after: list[list[int]] = [[] for _ in range(count)]
+        for stage, inputs in enumerate(before):
+            for source in inputs:
+                after[source].append(stage)
+        replicas = [[s] for s in range(count)]
+        if feeds:
+            replicas = [[s for s in range(count) if feeds[s].model_stage == f.model_stage] for f in feeds]
+        return cls(before, after, replicas)
+
+    def producers(self, op: Op, carried: Sequence[Collection[int]]) -> Iterator[tuple[Rule, Op]]:
+        """The ops that may feed this one, each under its rule; of B and BW a valid schedule lists one."""
+        kind, stage, microbatch = op
+        if kind is OpKind.F:
+            for source in self.before[stage]:
+                yield Rule.FORWARD_CHAIN, Op(OpKind.F, source, microbatch)
+        elif kind is OpKind.W:
+            yield Rule.WEIGHT_AFTER_BACKWARD, Op(OpKind.B, stage, microbatch)
+        elif kind is OpKind.R:
+            for replica in self.replicas[stage]:
+                for each in carried[replica]:
+                    yield Rule.REDUCE_AFTER_WEIGHTS, Op(OpKind.W, replica, each)
+                    yield Rule.REDUCE_AFTER_WEIGHTS, Op(OpKind.BW, replica, each)
+        else:
+            yield Rule.BACKWARD_AFTER_FORWARD, Op(OpKind.F, stage, microbatch)
+            for source in self.after[stage]:
+                yield Rule.BACKWARD_CHAIN, Op(OpKind.B, source, microbatch)
+                yield Rule.BACKWARD_CHAIN, Op(OpKind.BW, source, microbatch)
 
 
 def _precedence(book: _Book) -> Iterator[Violation]:
-    """The four chains, then transfers, then links: an op too early is told of the first it breaks."""
+    """The chains, then transfers, then links: an op too early is told of the first it breaks."""
     problem = book.problem
-    arrivals = _exclusive_arrivals(book) if problem.links is Links.EXCLUSIVE else {}
+    flow = _Flow.of(problem)
+    arrivals = _exclusive_arrivals(book, flow) if problem.links is Links.EXCLUSIVE else {}
     for rank, timed in book.known():
-        for rule, producer in _producers(timed.op, problem.num_stages):
+        for rule, producer in flow.producers(timed.op, book.carried):
             source = book.first.get(producer)
             if source is None:
                 continue
             start = timed.start
-            ready = source.end + problem.lag_ticks(producer.stage, timed.op.stage)
-            arrival = arrivals.get(producer, ready) if producer.stage != timed.op.stage else ready
+            is_sum = rule is Rule.REDUCE_AFTER_WEIGHTS
+            lag = 0 if is_sum else problem.lag_ticks(producer.stage, timed.op.stage)
+            ready = source.end + lag
+            arrival = arrivals.get((producer, timed.op), ready)
             starts = f"{timed.op} starts on rank {rank} at {start}"
             if start < source.end:
                 message = f"{starts}, {_ticks(source.end - start)} before {producer} ends at {source.end}"
@@ -312,31 +360,24 @@ def _precedence(book: _Book) -> Iterator[Violation]:
                 yield _between(Rule.EXCLUSIVE_LINK, rank, producer, arrival, timed, message)
 
 
-def _exclusive_arrivals(book: _Book) -> dict[Op, int]:
-    """When the transfer of every op that has one arrives, if an ordered rank pair carries one at a time."""
+def _exclusive_arrivals(book: _Book, flow: _Flow) -> dict[tuple[Op, Op], int]:
+    """When each transfer (from an op to another) arrives, if an ordered rank pair carries one at a time."""
     problem = book.problem
-    sent: dict[tuple[int, int], list[TimedOp]] = {}
-    for op, timed in book.first.items():
-        receiver = _receiving_stage(op)
-        if receiver is not None and 0 <= receiver < problem.num_stages:
-            link = problem.stage_to_rank[op.stage], problem.stage_to_rank[receiver]
-            if link[0] != link[1]:
-                sent.setdefault(link, []).append(timed)
-    arrivals: dict[Op, int] = {}
+    sent: dict[tuple[int, int], list[tuple[TimedOp, Op]]] = {}
+    for op in book.first:
+        for rule, producer in flow.producers(op, book.carried):
+            source = book.first.get(producer)
+            link = problem.stage_to_rank[producer.stage], problem.stage_to_rank[op.stage]
+            if source is not None and rule is not Rule.REDUCE_AFTER_WEIGHTS and link[0] != link[1]:
+                sent.setdefault(link, []).append((source, op))
+    arrivals: dict[tuple[Op, Op], int] = {}
     for (sender, receiver), queue in sent.items():
-        queue.sort(key=lambda timed: (timed.end, timed.start, timed.op))
-        free = queue[0].end
-        for timed in queue:
+        queue.sort(key=lambda hop: (hop[0].end, hop[0].start, hop[0].op, hop[1].stage))
+        free = queue[0][0].end
+        for timed, consumer in queue:
             free = max(timed.end, free) + problem.transfer_ticks[sender][receiver]
-            arrivals[timed.op] = free
+            arrivals[timed.op, consumer] = free
     return arrivals
-
-
-def _receiving_stage(op: Op) -> int | None:
-    """The neighbour a forward or a backward feeds, which may be beyond either end."""
-    if op.kind is OpKind.W:
-        return None
-    return op.stage + 1 if op.kind is OpKind.F else op.stage - 1
 
 
 def _memory_limit(book: _Book) -> Iterator[Violation]:

@@ -14,7 +14,7 @@ from synth.baselines import baseline_orders
 from synth.export import Shown, export
 from synth.export.figure import style
 from synth.export.figure.page import SETTINGS, draw
-from synth.ops import Op, OpKind
+from synth.ops import PASSES, Op, OpKind
 from synth.placement import PlacementKind
 from synth.problem import OpCost, StageCosts, uniform_problem
 from synth.schedule import measure
@@ -266,7 +266,7 @@ def lab(rgb):
 
 
 def test_kinds_differ_in_grey_print():
-    bands = [sorted(lightness(style.shade(kind, chunk, 2)) for chunk in (0, 1)) for kind in OpKind]
+    bands = [sorted(lightness(style.shade(kind, chunk, 2)) for chunk in (0, 1)) for kind in PASSES]
     bands.sort(reverse=True)
     assert all(above[0] - below[1] >= 6 for above, below in pairwise(bands))
     assert all(band[1] - band[0] >= 8 for band in bands), "a rank's two chunks"

@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("errors", "rules", "polling", "compiled"),
-    ("ops", "placement", "files"),
+    ("ops", "placement", "files", "feed"),
     ("problem", "colours", "topology"),
-    ("graph", "schedule", "certificate", "building_block", "cells", "chunks", "instances"),
+    ("graph", "schedule", "certificate", "building_block", "cells", "chunks", "instances", "flows"),
     ("measured",),
-    ("timing", "timeline", "verify", "simulate", "document", "grid", "strips"),
+    ("timing", "timeline", "verify", "simulate", "document", "grid", "strips", "flow_memory"),
     ("baselines", "comparison", "slot_table"),
     ("formulas", "memory", "cpsat", "linear"),
     ("free_maps",),
@@ -85,7 +85,7 @@ CORNERS = {
 }
 """Where a library may be imported."""
 
-VERIFIER_SEES = {"certificate", "errors", "ops", "placement", "problem", "rules", "schedule"}
+VERIFIER_SEES = {"certificate", "errors", "feed", "ops", "placement", "problem", "rules", "schedule"}
 """Nothing that makes schedules or times: the verifier must be able to disagree with it."""
 
 

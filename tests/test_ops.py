@@ -37,7 +37,7 @@ def test_nonsense_is_refused(text):
 
 
 def test_kinds_print_as_their_letters():
-    assert [f"{kind}" for kind in OpKind] == ["F", "B", "W", "BW"]
+    assert [f"{kind}" for kind in OpKind] == ["F", "B", "W", "BW", "R"]
 
 
 def test_timed_op_prints_its_start():

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from costmodels.measured.spreads import Spread
 from costmodels.optimizer_state import StaticBytes
-from synth.ops import OpKind
+from synth.ops import PASSES, OpKind
 
 
 class Split(StrEnum):
@@ -24,7 +24,7 @@ class Split(StrEnum):
     @property
     def kinds(self) -> tuple[OpKind, ...]:
         """The ops that a stage then has."""
-        return (OpKind.F, OpKind.BW) if self is Split.NONE else tuple(OpKind)
+        return (OpKind.F, OpKind.BW) if self is Split.NONE else tuple(PASSES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from synth.comparison import with_op_times
 from synth.errors import InputError
 from synth.export.torch_names import TORCH_LETTERS
 from synth.measured import NS_PER_S
-from synth.ops import Op, OpKind
+from synth.ops import PASSES, Op, OpKind
 from synth.placement import Placement
 from synth.problem import OpCost, Problem, StageCosts, uniform_transfers
 
@@ -176,7 +176,7 @@ def with_traced_times(problem: Problem, traced: TraceTimes) -> Problem:
 
 def _unmeasured(traced: TraceTimes, stage: int) -> StageCosts:
     """The ops that a stage shows, for their times to be put in."""
-    shown = {kind: OpCost(ticks=1) for kind in OpKind if (stage, kind) in traced.times_ns}
+    shown = {kind: OpCost(ticks=1) for kind in PASSES if (stage, kind) in traced.times_ns}
     names = [f"PP:{stage}{letter}" for letter, kind in _KINDS.items() if kind in shown]
     divided, whole = {OpKind.B, OpKind.W} & set(shown), OpKind.BW in shown
     if OpKind.F not in shown or len(divided) == 1 or not (divided or whole):

@@ -105,7 +105,7 @@ from synth.baselines.zero_bubble import (
     zb_h2_bubble_ticks,
     zb_h2_peak_bytes,
 )
-from synth.errors import InputError
+from synth.errors import BaselineUndefinedError, InputError
 from synth.graph import check_size
 from synth.ops import RankOrders
 from synth.problem import Problem
@@ -301,4 +301,6 @@ def baseline_orders(name: str, problem: Problem) -> RankOrders:
         near = difflib.get_close_matches(name, BASELINES) or list(BASELINES)
         raise InputError(f"{name!r} is no baseline: use {' or '.join(near)}")
     check_size(problem)
+    if not problem.is_chain:
+        raise BaselineUndefinedError(name, "the stages are no plain chain, but directions or slices")
     return BASELINES[name].orders(problem)

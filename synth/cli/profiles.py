@@ -12,11 +12,11 @@ from costmodels.measured.profiles import Profile, StageProfile
 from costmodels.measured.spreads import Spread
 from costmodels.measured.traces import TraceTimes
 from synth.cli.streams import Printer
-from synth.ops import OpKind
+from synth.ops import PASSES, OpKind
 from synth.problem import Problem
 from synth.report import plain_table
 
-TIMES = tuple(kind.value for kind in OpKind)
+TIMES = tuple(kind.value for kind in PASSES)
 
 
 def show_profile(made: ProfiledProblem, profiles: Sequence[Profile], printer: Printer) -> None:
@@ -52,7 +52,7 @@ def _time_table(problem: Problem, profiles: Sequence[Profile]) -> Table:
 
 
 def _time_cells(times: Mapping[OpKind, Spread]) -> list[str]:
-    return [_time(times[kind]) if kind in times else "-" for kind in OpKind]
+    return [_time(times[kind]) if kind in times else "-" for kind in PASSES]
 
 
 def _time(spread: Spread) -> str:

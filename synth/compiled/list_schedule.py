@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-FORWARD, BACKWARD, WEIGHT = 0, 1, 2
-"""What a stream's ops are: F, the backward that gives the input's gradient (B or BW), and W."""
+FORWARD, BACKWARD, WEIGHT, REDUCE = 0, 1, 2, 3
+"""What a stream's ops are: F, the backward that gives the input's gradient (B or BW), W, and R."""
 
 OPENING, LATER = 0, 1
 """Rows of the delays of forwards: before the stage's first backward, and from it on."""
@@ -96,7 +96,7 @@ def list_schedule(streams, rules, plan, is_rank_span, cutoff):
             ahead[stage] -= 1
             owed[stage] += 1
             phase[stage] = LATER
-        else:
+        elif streams.kind[chosen] == WEIGHT:
             owed[stage] -= 1
         if is_rank_span and filled[rank] == plan.rank_start[rank]:
             began[rank] = now

@@ -70,7 +70,8 @@ def longest_path(flat, rank_start, rank_of, ticks, edge_start, edge_from, edge_l
         for edge in range(successor_start[op], successor_start[op + 1]):
             target = successor[edge]
             arrival = end + successor_lag[edge]
-            if exclusive and rank_of[op] != rank_of[target]:
+            # What takes no time is no transfer: ranks that sum gradients wait for one another's last.
+            if exclusive and successor_lag[edge] > 0 and rank_of[op] != rank_of[target]:
                 sent = max(end, link_free[rank_of[op], rank_of[target]])
                 arrival = sent + successor_lag[edge]
                 link_free[rank_of[op], rank_of[target]] = arrival

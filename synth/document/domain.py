@@ -9,7 +9,9 @@ from msgspec import UNSET
 
 from synth.certificate import Certificate, Provenance, Status
 from synth.document.refusal import Refusal
+from synth.document.stages import stage_wires, stages_from_wire
 from synth.document.wire import (
+    PLACEMENT_KEYS,
     PROBLEM_FORMAT,
     SCHEDULE_FORMAT,
     TIMELINE_FORMAT,
@@ -17,12 +19,10 @@ from synth.document.wire import (
     CertificateWire,
     MeasuredOpWire,
     MetricsWire,
-    OpCostWire,
     PlacementWire,
     ProblemWire,
     ProvenanceWire,
     ScheduleWire,
-    StageWire,
     TimedOpWire,
     TimelineWire,
     TransfersWire,
@@ -30,9 +30,9 @@ from synth.document.wire import (
 )
 from synth.errors import InvalidProblemError
 from synth.measured import MeasuredOp, Timeline
-from synth.ops import Op, TimedOp
+from synth.ops import Op, OpKind, TimedOp
 from synth.placement import Placement, PlacementKind, place
-from synth.problem import OpCost, Problem, StageCosts, uniform_transfers
+from synth.problem import Problem, uniform_transfers
 from synth.schedule import Metrics, Schedule, measure
 
 
@@ -76,18 +76,24 @@ class ScheduleDocument:
 
 def problem_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> Problem:
     """The problem of a document or of the part of one at the path."""
-    _only_one_of(wire.placement, f"{path}.placement", ("stage_to_rank", "kind"), refuse)
+    if wire.placement is UNSET and wire.directions is UNSET:
+        refuse(f"{path}.placement", "missing", f"give {PLACEMENT_KEYS}, or directions in its place")
+    _only_one_of(wire, path, ("placement", "directions"), refuse)
+    for where, given in _placements(wire, path):
+        _only_one_of(given, where, ("stage_to_rank", "kind"), refuse)
     _only_one_of(wire.transfers, f"{path}.transfers", ("ticks", "ticks_by_rank_pair"), refuse)
     if wire.num_ranks > len(wire.stages):
         # Said before anything of the size num_ranks times num_ranks is built.
         rule = f"every rank holds a stage; give at most {len(wire.stages)}, or more stages"
         refuse(f"{path}.num_ranks", str(wire.num_ranks), rule)
     try:
+        placement, stages, feeds = stages_from_wire(wire, path, refuse)
         return Problem(
             num_ranks=wire.num_ranks,
             num_microbatches=wire.num_microbatches,
-            placement=_placement(wire),
-            stages=tuple(map(_stage_costs, wire.stages)),
+            placement=placement,
+            stages=stages,
+            feeds=feeds,
             transfer_ticks=_transfer_ticks(wire),
             links=wire.transfers.links,
             memory_limit_bytes=_memory_limit_bytes(wire),
@@ -111,7 +117,7 @@ def problem_to_wire(problem: Problem, placement: Placement) -> ProblemWire:
         num_ranks=problem.num_ranks,
         num_microbatches=problem.num_microbatches,
         placement=_placement_wire(problem, placement),
-        stages=tuple(map(_stage_wire, problem.stages)),
+        stages=stage_wires(problem),
         transfers=_transfers_wire(problem),
         memory_limit_bytes=_memory_limit_wire(problem),
         objective=problem.objective,
@@ -181,7 +187,7 @@ def schedule_to_wire(document: ScheduleDocument) -> ScheduleWire:
 
 def _resolved_problem(wire: ProblemWire, refuse: Refusal) -> Problem:
     """The problem inside a document that was made for one placement."""
-    if wire.placement.kind == "auto":
+    if isinstance(wire.placement, PlacementWire) and wire.placement.kind == "auto":
         refuse("$.problem.placement.kind", '"auto"', "give the stage_to_rank the schedule was made for")
     problem = problem_from_wire(wire, "$.problem", refuse)
     return problem.with_placement(Placement.explicit(problem.stage_to_rank))
@@ -194,6 +200,8 @@ def _check_measured(path: str, wire: MeasuredOpWire, rank: int, problem: Problem
     ):
         if given >= count:
             refuse(f"{path}.{key}", str(given), f"give an integer from 0 to {count - 1}")
+    if wire.op is not OpKind.R and wire.microbatch not in problem.microbatches_of(wire.stage):
+        refuse(f"{path}.microbatch", str(wire.microbatch), f"stage {wire.stage} does not carry it")
     own = problem.stage_to_rank[wire.stage]
     if own != rank:
         refuse(
@@ -210,11 +218,12 @@ def _only_one_of(wire: Wire, path: str, keys: tuple[str, str], refuse: Refusal) 
         refuse(path, f"given {found}" if given else found, f"give {' or '.join(keys)}, exactly one of them")
 
 
-def _placement(wire: ProblemWire) -> Placement:
-    stage_to_rank, kind = wire.placement.stage_to_rank, wire.placement.kind
-    if isinstance(stage_to_rank, tuple):
-        return Placement.explicit(stage_to_rank)
-    return place(PlacementKind(str(kind)), wire.num_ranks, len(wire.stages))
+def _placements(wire: ProblemWire, path: str) -> list[tuple[str, PlacementWire]]:
+    """The placements of a document, with their paths."""
+    if isinstance(wire.placement, PlacementWire):
+        return [(f"{path}.placement", wire.placement)]
+    directions = wire.directions if isinstance(wire.directions, tuple) else ()
+    return [(f"{path}.directions[{n}].placement", given.placement) for n, given in enumerate(directions)]
 
 
 def _placement_wire(problem: Problem, placement: Placement) -> PlacementWire:
@@ -250,26 +259,6 @@ def _memory_limit_bytes(wire: ProblemWire) -> tuple[int, ...] | None:
 def _memory_limit_wire(problem: Problem) -> int | tuple[int, ...] | None:
     limits = problem.memory_limit_bytes
     return limits[0] if limits is not None and len(set(limits)) == 1 else limits
-
-
-def _op_cost(wire: OpCostWire) -> OpCost:
-    return OpCost(ticks=wire.ticks, alloc_bytes=wire.alloc_bytes, free_bytes=wire.free_bytes)
-
-
-def _stage_costs(wire: StageWire) -> StageCosts:
-    return StageCosts(
-        F=_op_cost(wire.F),
-        B=None if wire.B is None else _op_cost(wire.B),
-        W=None if wire.W is None else _op_cost(wire.W),
-        BW=None if wire.BW is None else _op_cost(wire.BW),
-        static_bytes=wire.static_bytes,
-        layers=wire.layers if isinstance(wire.layers, tuple) else (),
-    )
-
-
-def _stage_wire(costs: StageCosts) -> StageWire:
-    wire = msgspec.convert(costs, StageWire, from_attributes=True)
-    return wire if costs.layers else msgspec.structs.replace(wire, layers=UNSET)
 
 
 def _timed_op(wire: TimedOpWire) -> TimedOp:

@@ -45,15 +45,34 @@ class OpCostWire(Wire, frozen=True, kw_only=True):
     free_bytes: Amount = 0
 
 
-class StageWire(Wire, frozen=True, kw_only=True):
-    """A stage: F, and B with W, or BW, or all of them."""
+Costs = Annotated[
+    OpCostWire | Annotated[tuple[OpCostWire, ...], Meta(min_length=1)],
+    Meta(description="an object with ticks, alloc_bytes and free_bytes, or a list of them, one per slice"),
+]
 
-    F: OpCostWire
-    B: OpCostWire | None = None
-    W: OpCostWire | None = None
-    BW: OpCostWire | None = None
+
+_MICROBATCHES = Meta(description="a list of microbatches")
+_SLICES = Meta(description="an integer ≥ 1, sequence slices per microbatch")
+
+
+class StageWire(Wire, frozen=True, kw_only=True):
+    """A stage: F, and B with W, or BW, or all of them; and what feeds it, where it is not the one before."""
+
+    F: Costs
+    B: Costs | None = None
+    W: Costs | None = None
+    BW: Costs | None = None
+    R: OpCostWire | UnsetType | None = UNSET
     static_bytes: Amount = 0
+    weight_bytes: Amount | UnsetType = UNSET
+    weight_versions: Count | UnsetType = UNSET
     layers: Annotated[tuple[Text, ...] | UnsetType, Meta(description="a list of layer names")] = UNSET
+    inputs: Annotated[tuple[Amount, ...] | UnsetType, Meta(description="a list of stages")] = UNSET
+    microbatches: Annotated[tuple[Amount, ...] | UnsetType, Meta(description="a list of microbatches")] = (
+        UNSET
+    )
+    model_stage: Amount | UnsetType = UNSET
+    slice: Amount | UnsetType = UNSET
 
 
 class PlacementWire(Wire, frozen=True, kw_only=True):
@@ -63,6 +82,13 @@ class PlacementWire(Wire, frozen=True, kw_only=True):
         Annotated[tuple[Amount, ...], Meta(description="a list of ranks, one per stage")] | UnsetType
     ) = UNSET
     kind: Annotated[NamedKind, Meta(description='"loop", "v", "wave" or "auto"')] | UnsetType = UNSET
+
+
+class DirectionWire(Wire, frozen=True, kw_only=True):
+    """One of several pipelines through the stages: where it has them, and the microbatches it carries."""
+
+    placement: PlacementWire
+    microbatches: Annotated[tuple[Amount, ...], _MICROBATCHES]
 
 
 class TransfersWire(Wire, frozen=True, kw_only=True):
@@ -82,9 +108,8 @@ def _exactly_one(key: str, other: str, description: str) -> Meta:
     return Meta(description=description, extra_json_schema={"oneOf": one_of})
 
 
-PLACEMENT_RULE = _exactly_one(
-    "stage_to_rank", "kind", '{"stage_to_rank": […]} or {"kind": "loop", "v", "wave" or "auto"}'
-)
+PLACEMENT_KEYS = '{"stage_to_rank": […]} or {"kind": "loop", "v", "wave" or "auto"}'
+PLACEMENT_RULE = _exactly_one("stage_to_rank", "kind", PLACEMENT_KEYS)
 TRANSFERS_RULE = _exactly_one("ticks", "ticks_by_rank_pair", '{"ticks": …} or {"ticks_by_rank_pair": [[…]]}')
 
 
@@ -98,7 +123,14 @@ class ProblemWire(Wire, frozen=True, kw_only=True):
     tick_seconds: Annotated[float, Meta(gt=0, description="a finite number of seconds above 0")] = 1e-6
     num_ranks: Count
     num_microbatches: Count
-    placement: Annotated[PlacementWire, PLACEMENT_RULE]
+    placement: Annotated[PlacementWire | UnsetType, PLACEMENT_RULE] = UNSET
+    directions: Annotated[
+        tuple[DirectionWire, ...] | UnsetType,
+        Meta(description="a list of directions, each with its placement and its microbatches"),
+    ] = UNSET
+    slices: Annotated[
+        Count | UnsetType, Meta(description="an integer ≥ 1, sequence slices per microbatch")
+    ] = UNSET
     stages: Annotated[
         tuple[StageWire, ...], Meta(min_length=1, description="a list with one entry per stage, at least one")
     ]
@@ -113,7 +145,7 @@ class ProblemWire(Wire, frozen=True, kw_only=True):
 class TimedOpWire(Wire, frozen=True, kw_only=True):
     """An op with its planned start and end in ticks."""
 
-    op: Annotated[OpKind, Meta(description='"F", "B", "W" or "BW"')]
+    op: Annotated[OpKind, Meta(description='"F", "B", "W", "BW" or "R"')]
     stage: Amount
     microbatch: Amount
     start: Tick
@@ -176,7 +208,7 @@ class ScheduleWire(Wire, frozen=True, kw_only=True):
 class MeasuredOpWire(Wire, frozen=True, kw_only=True):
     """An op with its real start and end, in nanoseconds of one clock for all ranks."""
 
-    op: Annotated[OpKind, Meta(description='"F", "B", "W" or "BW"')]
+    op: Annotated[OpKind, Meta(description='"F", "B", "W", "BW" or "R"')]
     stage: Amount
     microbatch: Amount
     start_ns: Amount

@@ -246,12 +246,7 @@ def balanced_stages(problem: Problem) -> tuple[StageCosts, ...]:
     """The stages with every op as long as the mean over the stages that offer its kind; bytes as they are."""
     mean = {kind: max(1, round(exact)) for kind, exact in _mean_ticks(problem).items()}
     return tuple(
-        StageCosts(
-            **{kind.value: replace(cost, ticks=mean[kind]) for kind, cost in costs.offered},
-            static_bytes=costs.static_bytes,
-            layers=costs.layers,
-        )
-        for costs in problem.stages
+        costs.map_costs(lambda kind, cost: replace(cost, ticks=mean[kind])) for costs in problem.stages
     )
 
 

@@ -30,6 +30,9 @@ STEPS: dict[Solver, tuple[Callable[[Standing], None], ...]] = {
 }
 """What follows once all that is built from nothing has been offered."""
 
+FLOW_STEPS = (tune, solve_whole, anneal)
+"""What of it a flow takes that is no plain chain: the rest counts on stages that feed one another in turn."""
+
 
 class Search(Standing):
     """The search for one placement: takes its steps until time or ideas run out.
@@ -54,7 +57,7 @@ class Search(Standing):
         super().__init__(problem, deadline, workers, seed, report)
         self.solver = solver
         self._to_build = constructions(problem)
-        self._left = list(STEPS[solver])
+        self._left = list(STEPS[solver] if problem.is_chain else FLOW_STEPS)
 
     @property
     def is_built(self) -> bool:

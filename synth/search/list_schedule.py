@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from synth.compiled.list_schedule import BACKWARD, FORWARD, NEVER, WEIGHT, Plan, Rules, Streams, list_schedule
+from synth.compiled.list_schedule import (
+    BACKWARD,
+    FORWARD,
+    NEVER,
+    REDUCE,
+    WEIGHT,
+    Plan,
+    Rules,
+    Streams,
+    list_schedule,
+)
 from synth.compiled.longest_path import group_by_source
 from synth.graph import KINDS, Ints, OpGraph
 from synth.ops import OpKind
@@ -13,7 +23,13 @@ from synth.problem import LARGEST_SUM, Objective
 ANY_NUMBER = LARGEST_SUM
 """A count of microbatches that no stage reaches."""
 
-_KIND = {OpKind.F: FORWARD, OpKind.B: BACKWARD, OpKind.BW: BACKWARD, OpKind.W: WEIGHT}
+_KIND = {
+    OpKind.F: FORWARD,
+    OpKind.B: BACKWARD,
+    OpKind.BW: BACKWARD,
+    OpKind.W: WEIGHT,
+    OpKind.R: REDUCE,
+}
 
 
 class ListScheduler:
@@ -74,6 +90,7 @@ def _streams(graph: OpGraph) -> Streams:
         [(BACKWARD, stage) for stage in held]
         + [(FORWARD, stage) for stage in reversed(held)]
         + [(WEIGHT, stage) for stage in reversed(held)]
+        + [(REDUCE, stage) for stage in reversed(held)]
         for held in problem.stages_by_rank
     ]
     flat = [stream for held in streams for stream in held]

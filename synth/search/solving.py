@@ -52,7 +52,8 @@ def prove(standing: Standing) -> None:
 
 def solve_whole(standing: Standing) -> None:
     """Solve a small problem as a whole, from the incumbent on."""
-    num_ops = standing.problem.num_microbatches * sum(len(costs.offered) for costs in standing.problem.stages)
+    stages = enumerate(standing.problem.stages)
+    num_ops = sum(len(standing.problem.microbatches_of(s)) * len(costs.offered) for s, costs in stages)
     if num_ops > MOST_EXACT_OPS or standing.best is None or not is_supported(standing.problem):
         return
     step = "whole horizon"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from synth.errors import InvalidOrdersError
-from synth.ops import Op, OpKind, RankOrders
+from synth.ops import PASSES, Op, RankOrders
 from synth.problem import Problem
 
 
@@ -35,7 +35,7 @@ def check_orders(problem: Problem, orders: RankOrders) -> None:
 
 
 def _check_complete(seen: set[Op], stage: int, microbatch: int) -> None:
-    forward, inputs, weights, whole = (Op(kind, stage, microbatch) for kind in OpKind)
+    forward, inputs, weights, whole = (Op(kind, stage, microbatch) for kind in PASSES)
     if forward not in seen:
         raise InvalidOrdersError(f"no rank runs {forward}")
     divided = inputs in seen, weights in seen

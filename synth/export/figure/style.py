@@ -21,6 +21,7 @@ SHADES: Mapping[OpKind, tuple[str, str]] = MappingProxyType(
         OpKind.B: ("#F5A949", "#E1892C"),
         OpKind.BW: ("#AD68B1", "#914E9E"),
         OpKind.W: ("#0D5B43", "#003F2F"),
+        OpKind.R: ("#9A9A9A", "#7E7E7E"),
     }
 )
 """The shades of a rank's first and last chunk."""
