@@ -185,18 +185,16 @@ class StepRun:
         """Wait for what still runs beside; the loss where the last stage is."""
         self._have.transport.finish()
         self._settle_sums()
-        return self._mean_loss(self._losses)
+        return self._mean_loss() if self._losses else None
 
     def _settle_sums(self) -> None:
         for work in self._reducing:
             self._have.transport.settle(work, lambda: "the sum of gradients over the replicas")
         self._reducing.clear()
 
-    def _mean_loss(self, by_microbatch: Mapping[int, Tensor]) -> Tensor | None:
-        """Over microbatches and replicas, where the last stage is."""
-        if not by_microbatch:
-            return None
-        losses = torch.stack([loss for _, loss in sorted(by_microbatch.items())])
+    def _mean_loss(self) -> Tensor:
+        """Over microbatches and replicas."""
+        losses = torch.stack([loss for _, loss in sorted(self._losses.items())])
         if not losses.isfinite().all():  # once a step the device is waited for
             for microbatch, loss in enumerate(losses):
                 _check_finite(loss, microbatch)

@@ -113,6 +113,8 @@ def roll(problem: Problem, orders: RankOrders, batch_microbatches: int) -> Rolli
     InputError
         When the orders have no steady state of one batch.
     """
+    if not problem.is_chain:
+        raise InputError("the schedule has directions or slices: a run without flushes takes a plain chain")
     check_orders(problem, orders)
     num_batches, over = divmod(problem.num_microbatches, batch_microbatches)
     if over or num_batches < 2:

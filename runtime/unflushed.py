@@ -65,8 +65,6 @@ class RollingRun(StepRun):
         self._recorder = make_recorder(self._have.world.device)
         self._inputs = dict(enumerate(inputs, first))
         self._targets = dict(enumerate(targets, first))
-        # The last backwards of the batch before start from its losses.
-        self._losses = {i: loss for i, loss in self._losses.items() if i >= first - self._batch_microbatches}
 
     def run(self, step: Step) -> None:
         """One op, with the weights of its microbatch; behind an update's last backward, the update."""
@@ -82,9 +80,13 @@ class RollingRun(StepRun):
             self._update(stage)
 
     def loss(self, batch: int) -> Tensor | None:
-        """The mean loss of a batch that has just been through the forwards, where the last stage is."""
+        """The mean loss of a batch whose segment has run, where the last stage is.
+
+        The batch before has run its backwards by then, and its losses go.
+        """
         first = batch * self._batch_microbatches
-        return self._mean_loss({i - first: loss for i, loss in self._losses.items() if i >= first})
+        self._losses = {i: loss for i, loss in self._losses.items() if i >= first}
+        return self._mean_loss() if self._losses else None
 
     def _version(self, stage: int, microbatch: int) -> int:
         """The version that a microbatch uses, by the policy."""

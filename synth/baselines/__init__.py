@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from synth.baselines.breadth_first import looped_bfs, looped_bfs_bubble_ticks, looped_bfs_peak_bytes
@@ -82,8 +82,10 @@ from synth.baselines.unflushed import (
     pipedream_2bw,
     pipedream_2bw_bubble_ticks,
     pipedream_2bw_peak_bytes,
+    pipedream_2bw_versions,
     pipedream_bubble_ticks,
     pipedream_peak_bytes,
+    pipedream_versions,
 )
 from synth.baselines.v_shaped import (
     v_half,
@@ -131,6 +133,8 @@ class Baseline:
         Idle ticks of the rank with the longest span, or None outside the domain its docstring states.
     peak_bytes
         The peak of every rank, static bytes included, or None outside the domain its docstring states.
+    weight_versions
+        How many versions of its weights each stage holds; one where it is None.
     """
 
     name: str
@@ -138,6 +142,14 @@ class Baseline:
     orders: Callable[[Problem], RankOrders]
     bubble_ticks: Callable[[Problem], int | None]
     peak_bytes: Callable[[Problem], tuple[int, ...] | None]
+    weight_versions: Callable[[Problem], tuple[int, ...]] | None = None
+
+    def with_versions(self, problem: Problem) -> Problem:
+        """The problem with as many versions of the weights as the schedule holds; their bytes count."""
+        if self.weight_versions is None:
+            return problem
+        held = zip(problem.stages, self.weight_versions(problem), strict=True)
+        return replace(problem, stages=tuple(replace(s, weight_versions=count) for s, count in held))
 
 
 _ZERO_BUBBLE = "Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241"
@@ -182,6 +194,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 orders=pipedream,
                 bubble_ticks=pipedream_bubble_ticks,
                 peak_bytes=pipedream_peak_bytes,
+                weight_versions=pipedream_versions,
             ),
             Baseline(
                 name="pipedream-2bw",
@@ -189,6 +202,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 orders=pipedream_2bw,
                 bubble_ticks=pipedream_2bw_bubble_ticks,
                 peak_bytes=pipedream_2bw_peak_bytes,
+                weight_versions=pipedream_2bw_versions,
             ),
             Baseline(
                 name="2bp-1f1b",

@@ -54,9 +54,14 @@ def pipedream_bubble_ticks(problem: Problem) -> int | None:
 
 
 def pipedream_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
-    """1F1B's, static bytes included; versions of the weights beyond the first are not counted."""
+    """1F1B's, with what the problem says of the versions of weights."""
     chain_ranks("pipedream", problem)
     return one_f_one_b_peak_bytes(problem)
+
+
+def pipedream_versions(problem: Problem) -> tuple[int, ...]:
+    """p-s on stage s."""
+    return tuple(range(problem.num_stages, 0, -1))
 
 
 def pipedream_2bw(problem: Problem) -> RankOrders:
@@ -98,6 +103,11 @@ def pipedream_2bw_bubble_ticks(problem: Problem) -> int | None:
 
 
 def pipedream_2bw_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
-    """1F1B's, static bytes included; the second version of the weights is not counted."""
+    """1F1B's, with what the problem says of the versions of weights."""
     chain_ranks("pipedream-2bw", problem)
     return one_f_one_b_peak_bytes(problem)
+
+
+def pipedream_2bw_versions(problem: Problem) -> tuple[int, ...]:
+    """Two on every stage."""
+    return (2,) * problem.num_stages

@@ -60,7 +60,8 @@ def published_points(problems: Sequence[Problem], axis: Axis) -> tuple[Published
             if key in found or (suffix == _MERGED and name in OF_CHUNKS):
                 continue
             with suppress(BaselineUndefinedError):
-                metrics = measure(schedule_orders(problem, baseline_orders(name, problem)))
+                held = baseline.with_versions(problem)
+                metrics = measure(schedule_orders(held, baseline_orders(name, problem)))
                 found[key] = PublishedPoint(
                     name=name + suffix,
                     memory_bytes=axis.needed(problem, metrics.peak_memory_bytes),

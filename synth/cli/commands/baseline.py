@@ -42,9 +42,13 @@ def _placed_baseline(problem: Problem, name: str) -> Schedule:
     """A baseline under the first placement that the problem leaves open and it is defined for."""
     for placed in problem.placements[:-1]:
         with suppress(BaselineUndefinedError):
-            return schedule_orders(placed, baseline_orders(name, placed))
-    placed = problem.placements[-1]
-    return schedule_orders(placed, baseline_orders(name, placed))
+            return _schedule(placed, name)
+    return _schedule(problem.placements[-1], name)
+
+
+def _schedule(problem: Problem, name: str) -> Schedule:
+    orders = baseline_orders(name, problem)
+    return schedule_orders(BASELINES[name].with_versions(problem), orders)
 
 
 def _over_limit(problem: Problem, name: str, metrics: Metrics) -> int:

@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     schedules, rows = {}, []
     for name in BASELINES:
         try:
-            schedules[name] = schedule_orders(problem, baseline_orders(name, problem))
+            held = BASELINES[name].with_versions(problem)
+            schedules[name] = schedule_orders(held, baseline_orders(name, problem))
             rows.append(Row(name, measure(schedules[name])))
         except BaselineUndefinedError as error:
             rows.append(Row(name, None, reason=error.reason))
