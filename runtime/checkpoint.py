@@ -1,6 +1,7 @@
 """Checkpoints: a folder per step with a file per stage, there as a whole or not at all.
 
-Files are by stage, so a run may resume with another schedule or placement of the same stages. Random numbers
+Files are by stage, so a run may resume with another schedule or placement of the same stages, with a flush
+or without: of double-buffered weights both versions are there, and a flush takes the newest. Random numbers
 depend on seed and step only (:mod:`runtime.randomness`) and need no saving.
 """
 

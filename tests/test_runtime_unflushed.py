@@ -58,6 +58,13 @@ def test_recomputed_forwards_see_the_version_of_the_first(pool):
     check(pool.run(3, against_definition, given))
 
 
+@pytest.mark.parametrize("policy", [TWO, STASH])
+def test_mixed_precision(pool, policy):
+    """What autocast makes of a version's weights is not taken for another's."""
+    given = how(2, 3, (policy, 4), autocast=torch.bfloat16, division=Division.NATIVE)
+    check(pool.run(2, against_definition, given))
+
+
 def test_policies_take_turns_in_one_run(pool):
     """Emptying the pipeline between two double-buffered phases changes nothing but the time."""
     phases = ((FLUSH, 2), (TWO, 3), (TWO, 2), (FLUSH, 1), (STASH, 2), (TWO, 1), (TWO, 1), (FLUSH, 2))

@@ -43,6 +43,7 @@ Row = dict[str, object]
 
 def main() -> None:
     """Both studies, their tables and the picture."""
+    torch.set_num_threads(1)
     losses, speed = FOLDER / "losses.csv", FOLDER / "speed.csv"
     if not losses.exists():
         write(losses, learn())
