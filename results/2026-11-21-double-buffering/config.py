@@ -9,7 +9,7 @@ LEARNING = {"ranks": 4, "microbatches": 4, "rows": 4, "positions": 16, "steps": 
 LEARNING_MODEL = LlamaConfig(vocabulary=32, hidden=32, heads=4, layers=4)
 LEARNING_RATE = 3e-3
 
-SPEED = {"ranks": 2, "rows": 4, "positions": 64, "batches": 6, "rounds": 7}
+SPEED = {"ranks": 2, "rows": 4, "positions": 64, "batches": 6, "rounds": 5}
 """The throughput study: so many batches in a row, policies taking turns, so often."""
-SPEED_MICROBATCHES = (2, 4, 8)
+SPEED_MICROBATCHES = (2, 4)
 SPEED_MODEL = LlamaConfig(vocabulary=256, hidden=128, heads=4, layers=8)

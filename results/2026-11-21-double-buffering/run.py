@@ -245,26 +245,31 @@ def write(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-LINES = {"plain": "tab:gray", "flush": "black", "2bw": "tab:orange", "stash": "tab:blue"}
+LINES = {
+    "plain": ("tab:gray", "no pipeline"),
+    "flush": ("black", "flush"),
+    "2bw": ("tab:orange", "2bw: double-buffered"),
+    "stash": ("tab:blue", "stash: an update per microbatch, four per step"),
+}
 
 
 def draw(rows: list[dict[str, str]]) -> None:
-    """Loss against steps, the mean over seeds, smoothed over ten steps."""
+    """Loss against steps, the mean over seeds and the last five steps."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, colour in LINES.items():
+    for name, (colour, label) in LINES.items():
         by_step = defaultdict(list)
         for row in rows:
             if row["weights"] == name:
                 by_step[int(row["step"])].append(float(row["loss"]))
         means = [statistics.mean(by_step[step]) for step in sorted(by_step)]
-        smooth = [statistics.mean(means[max(0, n - 9) : n + 1]) for n in range(len(means))]
+        smooth = [statistics.mean(means[max(0, n - 4) : n + 1]) for n in range(len(means))]
         style = {"linewidth": 5, "alpha": 0.5} if name == "plain" else {"linewidth": 1.5}
-        axes.plot(smooth, color=colour, label=name, **style)
+        axes.plot(smooth, color=colour, label=label, **style)
     axes.axhline(1.386, color="black", linewidth=0.8, linestyle=":")
-    axes.text(0, 1.386, "best possible", va="bottom", fontsize=8)
-    axes.set(xlabel="step", ylabel="loss", xlim=(0, None))
+    axes.text(1, 1.38, "the best possible", va="top", fontsize=8)
+    axes.set(xlabel="step", ylabel="loss", xlim=(0, None), ylim=(1.25, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(FOLDER / "loss.png", dpi=150)
