@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import gcd
 
 from synth.errors import InputError
+from synth.flows import as_chain
 from synth.ops import OpKind
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import OpCost, Problem, StageCosts
@@ -125,8 +126,10 @@ def merge_into_ranks(problem: Problem) -> Problem:
     """The same model with one stage per rank: neighbouring stages merged, as evenly by count as can be.
 
     Costs and static bytes add up; a merged stage offers B and W, or BW, where all of its parts do, and the
-    cheaper whole backward of each part where they differ. There is no memory limit.
+    cheaper whole backward of each part where they differ. There is no memory limit. Of directions
+    and slices it is the chain that they were laid out from (:func:`synth.flows.as_chain`).
     """
+    problem = as_chain(problem)
     if problem.num_stages == problem.num_ranks:
         return replace(problem, memory_limit_bytes=None)
     share, extra = divmod(problem.num_stages, problem.num_ranks)
@@ -144,6 +147,8 @@ def merge_into_ranks(problem: Problem) -> Problem:
 
 
 def _check_one_stage_per_rank(problem: Problem, chunks: str) -> None:
+    if not problem.is_chain:
+        raise InputError(f"--chunks {chunks} is given for directions or slices: leave it out")
     if problem.num_stages != problem.num_ranks:
         raise InputError(
             f"--chunks {chunks} is given with {problem.num_stages} stages on {problem.num_ranks} ranks: "

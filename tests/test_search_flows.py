@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from synth.bounds import best_bound
 from synth.bounds.flows import flow_bounds
 from synth.cpsat import SolveParams
+from synth.errors import InputError
 from synth.exact.whole_horizon import solve_whole_horizon
 from synth.flows import Direction, with_directions, with_slices
 from synth.memory import smallest_limits_bytes
@@ -147,3 +148,8 @@ def test_sums_follow_the_last_weight_gradient():
     result = synthesize(problem, time_limit=5, workers=1)
     assert [timed.op.kind for timed in result.schedule.ranks[0][-2:]] == [OpKind.R, OpKind.R]
     assert result.gap == 0
+
+
+def test_the_counter_formulation_is_refused():
+    with pytest.raises(InputError, match="give cpsat for directions, slices"):
+        synthesize(bidirectional(2, 2), time_limit=1, solver="milp")
