@@ -1,7 +1,7 @@
 """Double-buffered and stashed weights beside a flush: what they do to the loss, and to the time of a step.
 
 Needs ``pip install -e '.[test]'``; about ten minutes on two cores. What an earlier run has written is kept:
-delete ``losses.csv`` or ``speed.csv`` to measure it again.
+delete ``losses.csv`` or a ``speed-*.csv`` to measure it again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import config
 import torch
+from config import Speed
 from torch import Tensor, distributed, multiprocessing, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from runtime.deferred import defer_weights
 from runtime.executor import PipelineRunner
@@ -44,13 +47,14 @@ Row = dict[str, object]
 def main() -> None:
     """Both studies, their tables and the picture."""
     torch.set_num_threads(1)
-    losses, speed = FOLDER / "losses.csv", FOLDER / "speed.csv"
+    losses = FOLDER / "losses.csv"
     if not losses.exists():
         write(losses, learn())
-    if not speed.exists():
-        write(speed, list(measure_speed()))
     draw(list(csv.DictReader(losses.open())))
-    summarise(list(csv.DictReader(speed.open())))
+    for study in config.SPEEDS:
+        if not speed_path(study).exists():
+            write(speed_path(study), list(measure_speed(study)))
+    write(FOLDER / "summary.csv", [row for study in config.SPEEDS for row in summarise(study)])
     (FOLDER / "versions.json").write_text(json.dumps(provenance(), indent=1) + "\n")
 
 
@@ -109,12 +113,16 @@ def learn_once(world: World, model: LlamaConfig, policy: WeightPolicy) -> list[f
 # --- What becomes of the time -----------------------------------------------------------------------------
 
 
-def measure_speed() -> Iterator[Row]:
+def speed_path(study: Speed) -> Path:
+    """Where its rows are."""
+    return FOLDER / f"speed-{study.name}.csv"
+
+
+def measure_speed(study: Speed) -> Iterator[Row]:
     """Seconds per step of each policy, round by round, beside what a plan on measured costs says."""
-    c = config.SPEED
-    timeline, measured = in_processes(c["ranks"], speed_rank)
+    timeline, measured = in_processes(study.ranks, speed_rank, study)
     costs = measured_problem(read_timeline(timeline))
-    planned = {m: planned_s(costs, m) for m in config.SPEED_MICROBATCHES}
+    planned = {m: planned_s(costs, m, study.batches) for m in study.microbatches}
     for m, round_, policy, seconds, load in measured:
         yield {
             "microbatches": m,
@@ -126,7 +134,7 @@ def measure_speed() -> Iterator[Row]:
         }
 
 
-def planned_s(costs: Problem, m: int) -> dict[str, float]:
+def planned_s(costs: Problem, m: int, batches: int) -> dict[str, float]:
     """A step by plan: one batch flushed, and a share of as many without a flush as are run in a row."""
 
     def makespan_s(microbatches: int) -> float:
@@ -134,51 +142,81 @@ def planned_s(costs: Problem, m: int) -> dict[str, float]:
         schedule = schedule_orders(problem, baseline_orders("pipedream-2bw", problem))
         return max(rank[-1].end for rank in schedule.ranks) * problem.tick_seconds
 
-    batches = config.SPEED["batches"]
     unflushed = makespan_s(batches * m) / batches
     return {"flush": makespan_s(m), "2bw": unflushed, "stash": unflushed}
 
 
-def speed_rank(world: World) -> list[object]:
+def speed_rank(world: World, study: Speed) -> list[object]:
     """A timeline document and all rows, on rank 0."""
-    timeline = profile(world)
-    rows = [row for m in config.SPEED_MICROBATCHES for row in speed_of(world, m)]
+    timeline = profile(world, study)
+    rows = [row for m in study.microbatches for row in speed_of(world, study, m)]
     return [timeline, rows] if world.rank == 0 else []
 
 
-def profile(world: World) -> str | None:
+def profile(world: World, study: Speed) -> str | None:
     """The timeline document of a step of 1F1B, on rank 0: what ops and transfers take."""
-    c, m = config.SPEED, max(config.SPEED_MICROBATCHES)
-    schedule = plan(c["ranks"], m, batches=1)
-    like = TensorSpec((c["rows"], c["positions"]), torch.int64)
-    modules = stages_of(world, config.SPEED_MODEL)
-    runner = PipelineRunner(schedule, modules, world=world, microbatch=like, loss=next_token_loss)
+    m = max(study.microbatches)
+    like = TensorSpec((study.rows, study.positions), torch.int64)
+    runner = PipelineRunner(
+        plan(study.ranks, m, batches=1),
+        stages_of(world, study.model, study.forward_s),
+        world=world,
+        microbatch=like,
+        loss=next_token_loss,
+    )
     for step in range(3):
-        runner.step(*text(config.SPEED_MODEL, step, c["rows"], m, c["positions"]))
+        runner.step(*text(study.model, step, study.rows, m, study.positions))
     timeline = gather_timeline(runner, "results/2026-11-21-double-buffering")
     runner.close()
     return None if timeline is None else write_timeline(timeline)
 
 
-def speed_of(world: World, m: int) -> list[tuple[int, int, str, float, float]]:
+def speed_of(world: World, study: Speed, m: int) -> list[tuple[int, int, str, float, float]]:
     """Policies taking turns in the same processes, from when all begin until all have ended."""
-    c, model = config.SPEED, config.SPEED_MODEL
-    runner = make_runner(world, model, m, c["rows"], c["positions"])
-    batch = text(model, 0, c["rows"], m, c["positions"])
+    runner = make_runner(world, study.model, m, study.rows, study.positions, study.forward_s)
+    batch = text(study.model, 0, study.rows, m, study.positions)
     found = []
-    for round_ in range(-1, c["rounds"]):
+    for round_ in range(-1, study.rounds):
         for policy in WeightPolicy:
             distributed.barrier()
             began = time.monotonic()
-            runner.begin(policy, c["batches"])
-            for _ in range(c["batches"]):
+            runner.begin(policy, study.batches)
+            for _ in range(study.batches):
                 runner.step(*batch)
             distributed.barrier()
-            took = (time.monotonic() - began) / c["batches"]
+            took = (time.monotonic() - began) / study.batches
             if round_ >= 0:
                 found.append((m, round_, policy.value, took, round(os.getloadavg()[0], 1)))
     runner.close()
     return found
+
+
+class Wait(torch.autograd.Function):
+    """Takes a time without computing, as work on a device of its own does: forward once, backward twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seconds: float) -> Tensor:
+        ctx.seconds = seconds
+        if not isinstance(x, FakeTensor):  # the runner asks for shapes first
+            time.sleep(seconds)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        time.sleep(2 * ctx.seconds)
+        return grad, None
+
+
+class Waiting(nn.Module):
+    """A layer that only takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, x: Tensor) -> Tensor:
+        waited: Tensor = Wait.apply(x, self.seconds)
+        return waited
 
 
 # --- Both --------------------------------------------------------------------------------------------------
@@ -190,14 +228,17 @@ def plan(ranks: int, m: int, batches: int) -> Schedule:
     return schedule_orders(problem, baseline_orders("pipedream-2bw", problem))
 
 
-def stages_of(world: World, model: LlamaConfig) -> dict[int, nn.Module]:
+def stages_of(world: World, model: LlamaConfig, forward_s: float) -> dict[int, nn.Module]:
     """This rank's stage."""
-    return {world.rank: defer_weights(build_stage(model, world.rank, world.num_ranks))}
+    layers = defer_weights(build_stage(model, world.rank, world.num_ranks))
+    return {world.rank: nn.Sequential(layers, Waiting(forward_s)) if forward_s else layers}
 
 
-def make_runner(world: World, model: LlamaConfig, m: int, rows: int, positions: int) -> UnflushedRunner:
+def make_runner(
+    world: World, model: LlamaConfig, m: int, rows: int, positions: int, forward_s: float = 0.0
+) -> UnflushedRunner:
     """A runner that trains with AdamW."""
-    modules = stages_of(world, model)
+    modules = stages_of(world, model, forward_s)
     return UnflushedRunner(
         plan(world.num_ranks, m, batches=2),
         modules,
@@ -275,29 +316,29 @@ def draw(rows: list[dict[str, str]]) -> None:
     figure.savefig(FOLDER / "loss.png", dpi=150)
 
 
-def summarise(rows: list[dict[str, str]]) -> None:
+def summarise(study: Speed) -> Iterator[Row]:
     """How many times the steps of a flush each policy does: median and quartiles over rounds, and by plan."""
-    summary = []
-    for m in config.SPEED_MICROBATCHES:
+    rows = list(csv.DictReader(speed_path(study).open()))
+    for m in study.microbatches:
         own = [row for row in rows if int(row["microbatches"]) == m]
         took = {(row["round"], row["weights"]): float(row["seconds_per_step"]) for row in own}
         planned = {row["weights"]: float(row["planned_seconds_per_step"]) for row in own}
+        flush = statistics.median(t for (_, weights), t in took.items() if weights == "flush")
         for name in ("2bw", "stash"):
             ratios = [took[r, "flush"] / took[r, name] for r in sorted({row["round"] for row in own})]
             low, median, high = statistics.quantiles(ratios, n=4)
-            ours = statistics.median(t for (_, weights), t in took.items() if weights == name)
-            summary.append(
-                {
-                    "microbatches": m,
-                    "weights": name,
-                    "median_s": f"{ours:.3f}",
-                    "speed_over_flush": f"{median:.3f}",
-                    "quartile_1": f"{low:.3f}",
-                    "quartile_3": f"{high:.3f}",
-                    "by_plan": f"{planned['flush'] / planned[name]:.3f}",
-                }
-            )
-    write(FOLDER / "summary.csv", summary)
+            yield {
+                "stages": study.name,
+                "ranks": study.ranks,
+                "microbatches": m,
+                "weights": name,
+                "flush_s": f"{flush:.3f}",
+                "seconds": f"{statistics.median(t for (_, w), t in took.items() if w == name):.3f}",
+                "steps_per_flushed_step": f"{median:.3f}",
+                "quartile_1": f"{low:.3f}",
+                "quartile_3": f"{high:.3f}",
+                "by_plan": f"{planned['flush'] / planned[name]:.3f}",
+            }
 
 
 def provenance() -> Row:
