@@ -50,7 +50,9 @@ def main() -> None:
     losses = FOLDER / "losses.csv"
     if not losses.exists():
         write(losses, learn())
-    draw(list(csv.DictReader(losses.open())))
+    rows = list(csv.DictReader(losses.open()))
+    draw(rows)
+    write(FOLDER / "loss-summary.csv", [summarise_losses(rows, name) for name in LINES])
     for study in config.SPEEDS:
         if not speed_path(study).exists():
             write(speed_path(study), list(measure_speed(study)))
@@ -294,20 +296,37 @@ LINES = {
 }
 
 
+def smoothed(rows: list[dict[str, str]], name: str, steps: int) -> list[float]:
+    """The mean loss over seeds and so many last steps, by step."""
+    by_step = defaultdict(list)
+    for row in rows:
+        if row["weights"] == name:
+            by_step[int(row["step"])].append(float(row["loss"]))
+    means = [statistics.mean(by_step[step]) for step in sorted(by_step)]
+    return [statistics.mean(means[max(0, n + 1 - steps) : n + 1]) for n in range(len(means))]
+
+
+def summarise_losses(rows: list[dict[str, str]], name: str) -> Row:
+    """After how many steps the mean of ten is down to a loss, the mean of the last 50, how far off plain."""
+    reached = smoothed(rows, name, 10)
+    steps = {
+        f"steps_to_{level}": next((n for n, loss in enumerate(reached) if loss <= level), "")
+        for level in (2.5, 2.0, 1.6, 1.5)
+    }
+    pairs = zip(smoothed(rows, name, 1), smoothed(rows, "plain", 1), strict=True)
+    apart = max(abs(ours - plain) for ours, plain in pairs)
+    last = smoothed(rows, name, 50)[-1]
+    return {"weights": name, **steps, "last_50": f"{last:.4f}", "furthest_from_plain": f"{apart:.1e}"}
+
+
 def draw(rows: list[dict[str, str]]) -> None:
     """Loss against steps, the mean over seeds and the last five steps."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, (colour, label) in LINES.items():
-        by_step = defaultdict(list)
-        for row in rows:
-            if row["weights"] == name:
-                by_step[int(row["step"])].append(float(row["loss"]))
-        means = [statistics.mean(by_step[step]) for step in sorted(by_step)]
-        smooth = [statistics.mean(means[max(0, n - 4) : n + 1]) for n in range(len(means))]
         style = {"linewidth": 5, "alpha": 0.5} if name == "plain" else {"linewidth": 1.5}
-        axes.plot(smooth, color=colour, label=label, **style)
+        axes.plot(smoothed(rows, name, 5), color=colour, label=label, **style)
     axes.axhline(1.386, color="black", linewidth=0.8, linestyle=":")
     axes.text(1, 1.38, "the best possible", va="top", fontsize=8)
     axes.set(xlabel="step", ylabel="loss", xlim=(0, None), ylim=(1.25, None))
