@@ -1,8 +1,9 @@
 """Checkpoints: a folder per step with a file per stage, there as a whole or not at all.
 
-Files are by stage, so a run may resume with another schedule or placement of the same stages, with a flush
-or without: of double-buffered weights both versions are there, and a flush takes the newest. Random numbers
-depend on seed and step only (:mod:`runtime.randomness`) and need no saving.
+Files are by stage and hold whole parameters and their optimizer's state, so a run may resume with another
+schedule or placement of the same stages, with more replicas or fewer, and with a flush or without: of
+double-buffered weights both versions are there, and a flush takes the newest. Random numbers depend on seed
+and step only (:mod:`runtime.randomness`) and need no saving.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def save_checkpoint(
         The modules, and their stages' optimizers, by stage.
     """
     world, step = runner.world, runner.completed_steps
+    states = {stage: runner.optimizer_state(stage, optimizers[stage]) for stage in runner.modules}
     if world.replica > 0:
         return
     partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
@@ -43,7 +45,7 @@ def save_checkpoint(
         content = {
             "extra": runner.extra_state(stage),
             "module": module.state_dict(),
-            "optimizer": optimizers[stage].state_dict(),
+            "optimizer": states[stage],
         }
         torch.save(content, partial / _file(stage))
     name = f"saved/{step}"
@@ -80,7 +82,7 @@ def load_checkpoint(
         content = torch.load(latest / _file(stage), map_location=runner.world.device, weights_only=True)
         try:
             module.load_state_dict(content["module"])
-            optimizers[stage].load_state_dict(content["optimizer"])
+            runner.load_optimizer_state(stage, optimizers[stage], content["optimizer"])
             runner.load_extra_state(stage, content.get("extra", {}))
         except (RuntimeError, ValueError) as error:
             raise InputError(

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,8 +25,10 @@ from torch.optim import Optimizer
 
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
+from runtime.devices import shared_device
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
+from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage, next_token_loss
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
-        world = join(schedule.problem.num_ranks, timeout_s=options.timeout)
+        world = _join(options, schedule.problem.num_ranks)
         _train(options, schedule, world)
     except (InputError, PipelineError) as error:
         print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
@@ -78,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of weights and text (default %(default)s)")
     add("--bfloat16", action="store_true", help="mixed precision: compute in bfloat16, keep float32 weights")
     add("--division", choices=list(Division), default=Division.DEFERRED, help="how B and W divide a backward")
+    add("--share-gpu", action="store_true", help="several ranks on one GPU; needs NVIDIA's MPS (untried)")
+    add("--recompute", action="store_true", help="keep blocks' inputs alone, compute the rest again")
+    add(
+        "--gradients",
+        choices=list(Exchange),
+        default=Exchange.ALL_REDUCE,
+        help="what replicas do: reduce-scatter gives each a share to update (default %(default)s)",
+    )
     add(
         "--weights",
         choices=list(WeightPolicy),
@@ -108,15 +118,18 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--flush-steps is {options.flush_steps}: give 0 to --steps, {options.steps}")
 
 
+def _join(options: argparse.Namespace, num_ranks: int) -> World:
+    device = None
+    if options.share_gpu:
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        device = shared_device(local, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return join(num_ranks, device=device, is_staged=options.share_gpu, timeout_s=options.timeout)
+
+
 def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
     if world.device.type == "cpu":
         torch.set_num_threads(1)  # several ranks share the cores
-    modules = _make_modules(options, schedule, world)
-    optimizers = {
-        stage: torch.optim.AdamW(module.parameters(), lr=options.learning_rate)
-        for stage, module in modules.items()
-    }
-    runner = _make_runner(options, schedule, world, modules, optimizers)
+    runner, optimizers = _make_runner(options, schedule, world)
     with runner.watch.spreading(lambda: "training"):
         if options.resume is not None:
             load_checkpoint(Path(options.resume), runner, optimizers)
@@ -166,23 +179,29 @@ def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World)
 
 
 def _make_runner(
-    options: argparse.Namespace,
-    schedule: Schedule,
-    world: World,
-    modules: Mapping[int, nn.Module],
-    optimizers: Mapping[int, Optimizer],
-) -> PipelineRunner:
+    options: argparse.Namespace, schedule: Schedule, world: World
+) -> tuple[PipelineRunner, dict[int, Optimizer]]:
+    """The runner, and the optimizers of its stages."""
+    modules = _make_modules(options, schedule, world)
     microbatch = TensorSpec((options.microbatch_size, options.positions), torch.int64)
     how = Options(
         timeout_s=options.timeout,
         seed=options.seed,
         autocast=torch.bfloat16 if options.bfloat16 else None,
+        recompute=options.recompute,
+        exchange=Exchange(options.gradients),
     )
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return torch.optim.AdamW(parameters, lr=options.learning_rate)
+
     if options.batch_microbatches is None:
-        return PipelineRunner(
+        flushed = PipelineRunner(
             schedule, modules, world=world, microbatch=microbatch, loss=next_token_loss, options=how
         )
-    return UnflushedRunner(
+        return flushed, {stage: optimizer(flushed.parameters(stage)) for stage in modules}
+    optimizers = {stage: optimizer(module.parameters()) for stage, module in modules.items()}
+    unflushed = UnflushedRunner(
         schedule,
         modules,
         world=world,
@@ -192,6 +211,7 @@ def _make_runner(
         batch_microbatches=options.batch_microbatches,
         options=how,
     )
+    return unflushed, optimizers
 
 
 def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mapping[int, Optimizer]) -> None:
@@ -209,6 +229,7 @@ def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mappi
     if not isinstance(runner, UnflushedRunner):  # which has done so on the way
         for optimizer in optimizers.values():
             optimizer.step()
+        runner.gather()
     if loss is not None and world.replica == 0:
         seconds = time.monotonic() - before
         print(f"step {number}  loss {loss.item():.6f}  {seconds:.3f} s", flush=True)

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from runtime.clock import make_recorder
 from runtime.communication import Step
 from runtime.executor import Options, PipelineRunner
+from runtime.gradients import Exchange
 from runtime.one_step import Equipment, Loss, StepRun
 from runtime.rolling import check_updates, plan_rolling, roll
 from runtime.shapes import TensorSpec
@@ -145,6 +146,8 @@ class UnflushedRunner(PipelineRunner):
     ) -> None:
         super().__init__(schedule, modules, world=world, microbatch=microbatch, loss=loss, options=options)
         with self._spreading():
+            if self.options.exchange is not Exchange.ALL_REDUCE:
+                raise InputError("without flushes every replica updates all weights: exchange by all-reduce")
             self._rolling = roll(schedule.problem, schedule.orders, batch_microbatches)
             if set(optimizers) != set(modules):
                 raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
@@ -136,7 +137,7 @@ def merge_into_ranks(problem: Problem) -> Problem:
     sizes = [share + (rank < extra) for rank in range(problem.num_ranks)]
     firsts = [sum(sizes[:rank]) for rank in range(problem.num_ranks)]
     chain = tuple(
-        _merge(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
+        merge_stages(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
     )
     return replace(
         problem,
@@ -230,10 +231,15 @@ def _largest_rounding(problem: Problem, chunks: int) -> int:
     )
 
 
-def _merge(parts: tuple[StageCosts, ...]) -> StageCosts:
+def merge_stages(parts: Sequence[StageCosts]) -> StageCosts:
+    """Neighbouring stages as one: see :func:`merge_into_ranks`.
+
+    It sums its gradients over replicas where all its parts do.
+    """
     divides = all(part.can_divide for part in parts)
     may_not = not divides or all(not part.must_divide for part in parts)
     versions = {part.weight_versions for part in parts}
+    sums = [part.R for part in parts if part.R is not None]
     # Where the parts hold different numbers of versions, all but the first count as static.
     alike = len(versions) == 1
     return StageCosts(
@@ -241,6 +247,7 @@ def _merge(parts: tuple[StageCosts, ...]) -> StageCosts:
         B=_sum([part.cost(OpKind.B) for part in parts]) if divides else None,
         W=_sum([part.cost(OpKind.W) for part in parts]) if divides else None,
         BW=_sum([_whole_backward(part) for part in parts]) if may_not else None,
+        R=_sum(sums) if len(sums) == len(parts) else None,
         static_bytes=sum(part.static_bytes if alike else part.held_bytes for part in parts),
         weight_bytes=sum(part.weight_bytes for part in parts),
         weight_versions=versions.pop() if alike else 1,

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from synth.baselines import BASELINES, baseline_orders
+from synth.baselines import BASELINES, baseline_orders, baseline_schedule
 from synth.document import write_problem
 from synth.problem import uniform_problem
 from synth.schedule import measure
-from synth.timing import schedule_orders
 from tests.builders import EITHER
 
 WEIGHTED = replace(EITHER, static_bytes=100, weight_bytes=10)
@@ -19,23 +18,24 @@ PROBLEM = uniform_problem(4, 12, WEIGHTED)
 @pytest.mark.parametrize(("name", "versions"), [("pipedream", (4, 3, 2, 1)), ("pipedream-2bw", (2,) * 4)])
 def test_versions_count_as_memory(name, versions):
     """Beside the activations of 4, 3, 2 and 1 microbatches of two bytes, as 1F1B holds."""
-    held = BASELINES[name].with_versions(PROBLEM)
-    assert tuple(costs.weight_versions for costs in held.stages) == versions
-    peaks = measure(schedule_orders(held, baseline_orders(name, PROBLEM))).peak_memory_bytes
+    schedule = baseline_schedule(name, PROBLEM)
+    assert tuple(costs.weight_versions for costs in schedule.problem.stages) == versions
+    peaks = measure(schedule).peak_memory_bytes
     in_flight = (8, 6, 4, 2)
     assert peaks == tuple(90 + 10 * n + a for n, a in zip(versions, in_flight, strict=True))
-    assert BASELINES[name].peak_bytes(held) == peaks
+    assert BASELINES[name].peak_bytes(schedule.problem) == peaks
 
 
-def test_schedules_with_a_flush_hold_one_version():
-    assert BASELINES["1f1b"].with_versions(PROBLEM) is PROBLEM
+@pytest.mark.parametrize("name", ["pipedream", "pipedream-2bw"])
+def test_orders_are_those_of_1f1b(name):
+    assert baseline_schedule(name, PROBLEM).orders == baseline_orders("1f1b", PROBLEM)
 
 
 @pytest.mark.parametrize("name", ["pipedream", "pipedream-2bw"])
 def test_no_time_passes_between_batches(name):
     """The same idle time for two batches as for fifty."""
     few, many = (
-        measure(schedule_orders(problem, baseline_orders(name, problem)))
+        measure(baseline_schedule(name, problem))
         for problem in (uniform_problem(4, 8, EITHER), uniform_problem(4, 200, EITHER))
     )
     assert few.rank_span - few.work == many.rank_span - many.work == 3 * (2 + 3)

@@ -28,7 +28,7 @@ def unequal(num_ranks: int, num_microbatches: int, stage: StageCosts, seed: int)
 
 
 def rolled(problem: Problem, m: int):
-    return roll(problem, baseline_orders("pipedream-2bw", problem), m)
+    return roll(problem, baseline_orders("1f1b", problem), m)
 
 
 def test_steady_state_of_two_ranks():
@@ -47,7 +47,7 @@ def test_plan_is_that_of_a_document_of_so_many_batches(num_ranks, m, stage, batc
     for seed in range(3):
         short = unequal(num_ranks, 2 * m, stage, seed)
         whole = replace(short, num_microbatches=batches * m)
-        orders = baseline_orders("pipedream-2bw", whole)
+        orders = baseline_orders("1f1b", whole)
         rolling = rolled(short, m)
         assert list(replay(rolling, batches)) == global_order(whole, orders)
         for rank in range(num_ranks):

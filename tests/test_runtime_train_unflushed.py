@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from synth.baselines import baseline_orders
+from synth.baselines import baseline_schedule
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument, write_schedule
 from synth.problem import uniform_problem
-from synth.timing import schedule_orders
 from tests.builders import EITHER
 from tests.runtime_cases import train
 from tests.test_runtime_train import FEW, free_port
@@ -18,7 +17,7 @@ from tests.test_runtime_train import FEW, free_port
 def document(tmp_path):
     """A document of two batches of three microbatches on two ranks; its path."""
     problem = uniform_problem(2, 6, EITHER, transfer_ticks=1)
-    made = schedule_orders(problem, baseline_orders("pipedream-2bw", problem))
+    made = baseline_schedule("pipedream-2bw", problem)
     claim = Certificate(objective=problem.objective, value=made.value, lower_bound=0, bound_from="")
     origin = Provenance(method="pipedream-2bw", created="2026-01-01", tool_version="0")
     path = tmp_path / "unflushed.json"

@@ -5,10 +5,9 @@ import torch
 
 from runtime.stage import Division
 from runtime.versions import Versions, WeightPolicy
-from synth.baselines import baseline_orders
+from synth.baselines import baseline_schedule
 from synth.problem import uniform_problem
 from synth.schedule import Schedule
-from synth.timing import schedule_orders
 from tests.builders import DIVIDED, EITHER
 from tests.runtime_cases import Case
 from tests.unflushed_cases import Unflushed, against_definition, refused, resumed, versions_in_memory
@@ -18,7 +17,7 @@ FLUSH, TWO, STASH = WeightPolicy.FLUSH, WeightPolicy.DOUBLE_BUFFERED, WeightPoli
 
 def schedule(num_ranks: int, microbatches: int, stage=EITHER) -> Schedule:
     problem = uniform_problem(num_ranks, microbatches, stage, transfer_ticks=1)
-    return schedule_orders(problem, baseline_orders("pipedream-2bw", problem))
+    return baseline_schedule("pipedream-2bw", problem)
 
 
 def how(num_ranks: int, m: int, *phases, stage=EITHER, optimizer="adamw", **options) -> Unflushed:

@@ -141,7 +141,7 @@ def planned_s(costs: Problem, m: int, batches: int) -> dict[str, float]:
 
     def makespan_s(microbatches: int) -> float:
         problem = replace(costs, num_microbatches=microbatches)
-        schedule = schedule_orders(problem, baseline_orders("pipedream-2bw", problem))
+        schedule = schedule_orders(problem, baseline_orders("1f1b", problem))
         return max(rank[-1].end for rank in schedule.ranks) * problem.tick_seconds
 
     unflushed = makespan_s(batches * m) / batches
@@ -227,7 +227,7 @@ class Waiting(nn.Module):
 def plan(ranks: int, m: int, batches: int) -> Schedule:
     """The 1F1B order through some batches."""
     problem = uniform_problem(ranks, batches * m, GUESS)
-    return schedule_orders(problem, baseline_orders("pipedream-2bw", problem))
+    return schedule_orders(problem, baseline_orders("1f1b", problem))
 
 
 def stages_of(world: World, model: LlamaConfig, forward_s: float) -> dict[int, nn.Module]:

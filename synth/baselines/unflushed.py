@@ -9,8 +9,12 @@ Symbols: p ranks, m microbatches of a batch; F, BW ticks of one stage; A bytes t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from synth.baselines.flushed import one_f_one_b, one_f_one_b_bubble_ticks, one_f_one_b_peak_bytes
 from synth.baselines.shapes import chain_ranks
+from synth.errors import BaselineUndefinedError
 from synth.ops import RankOrders
 from synth.problem import Problem
 
@@ -59,9 +63,9 @@ def pipedream_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
     return one_f_one_b_peak_bytes(problem)
 
 
-def pipedream_versions(problem: Problem) -> tuple[int, ...]:
-    """p-s on stage s."""
-    return tuple(range(problem.num_stages, 0, -1))
+def pipedream_problem(problem: Problem) -> Problem:
+    """The chain in which stage s keeps p-s versions of its weights."""
+    return _with_versions("pipedream", problem, range(problem.num_stages, 0, -1))
 
 
 def pipedream_2bw(problem: Problem) -> RankOrders:
@@ -108,6 +112,15 @@ def pipedream_2bw_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
     return one_f_one_b_peak_bytes(problem)
 
 
-def pipedream_2bw_versions(problem: Problem) -> tuple[int, ...]:
-    """Two on every stage."""
-    return (2,) * problem.num_stages
+def pipedream_2bw_problem(problem: Problem) -> Problem:
+    """The chain in which every stage keeps two versions of its weights."""
+    return _with_versions("pipedream-2bw", problem, [2] * problem.num_stages)
+
+
+def _with_versions(name: str, problem: Problem, versions: Iterable[int]) -> Problem:
+    if problem.feeds:
+        raise BaselineUndefinedError(name, "the stages are no plain chain, but directions or slices")
+    chain_ranks(name, problem)
+    held = zip(problem.stages, versions, strict=True)
+    stages = tuple(replace(costs, weight_versions=count) for costs, count in held)
+    return problem if stages == problem.stages else replace(problem, stages=stages)
