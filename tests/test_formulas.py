@@ -5,12 +5,11 @@ from math import ceil, floor
 
 import pytest
 
-from synth.baselines import BASELINES, baseline_orders
+from synth.baselines import BASELINES, baseline_schedule
 from synth.errors import BaselineUndefinedError, InputError
 from synth.formulas import FORMULAS, Setting
 from synth.placement import PlacementKind
 from synth.schedule import measure
-from synth.timing import schedule_orders
 
 TICKS = ((1, 1, 1), (10, 9, 6), (10, 6, 4), (9, 8, 3), (7, 9, 9), (20, 18, 9), (5, 4, 6))
 """F, B and W: equal, W short, W long, BW = 2F, and some in no formula's domain."""
@@ -58,7 +57,7 @@ def test_formulas_meet_measured_schedules(name):
         if bubble is None and peak is None:
             continue
         problem = setting.problem(kind_of(name))
-        metrics = measure(schedule_orders(problem, baseline_orders(name, problem)))
+        metrics = measure(baseline_schedule(name, problem))
         if bubble is not None:
             assert metrics.rank_span - metrics.work == bubble, setting
             bubbles += 1

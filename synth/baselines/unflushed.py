@@ -16,6 +16,7 @@ from synth.baselines.flushed import one_f_one_b, one_f_one_b_bubble_ticks, one_f
 from synth.baselines.shapes import chain_ranks
 from synth.errors import BaselineUndefinedError
 from synth.ops import RankOrders
+from synth.placement import Placement
 from synth.problem import Problem
 
 
@@ -123,4 +124,6 @@ def _with_versions(name: str, problem: Problem, versions: Iterable[int]) -> Prob
     chain_ranks(name, problem)
     held = zip(problem.stages, versions, strict=True)
     stages = tuple(replace(costs, weight_versions=count) for costs, count in held)
-    return problem if stages == problem.stages else replace(problem, stages=stages)
+    if stages == problem.stages:
+        return problem
+    return replace(problem, stages=stages, placement=Placement.explicit(problem.stage_to_rank))
