@@ -82,7 +82,7 @@ class StepRun:
         targets: tuple[Tensor, ...],
     ) -> None:
         self._have, self._recorder, self._number = equipment, recorder, number
-        self._inputs, self._targets = inputs, targets
+        self._inputs, self._targets = dict(enumerate(inputs)), dict(enumerate(targets))
         self._losses: dict[int, Tensor] = {}
         self._handed: dict[tuple[bool, int, int], Tensor] = {}  # within the rank: is F, stage, microbatch
         self._borrowed: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
@@ -98,6 +98,11 @@ class StepRun:
         }
         for gradients in equipment.gradients.values():
             gradients.clear()
+
+    @property
+    def recorder(self) -> Recorder:
+        """What notes when ops run."""
+        return self._recorder
 
     def run(self, step: Step) -> None:
         """One op: receive, compute, hand on."""
@@ -131,15 +136,14 @@ class StepRun:
         return self._handed.pop((kind is OpKind.F, stage, microbatch))
 
     def _forward(self, op: Op, x: Tensor) -> Tensor:
-        stage, microbatch, world = self._have.stages[op.stage], op.microbatch, self._have.world
+        stage, microbatch, device = self._have.stages[op.stage], op.microbatch, self._have.world.device
         is_last = op.stage + 1 == self._have.problem.num_stages
         target = self._targets[microbatch] if is_last else None
-        # Replicas share one numbering of microbatches.
-        number = world.replica * self._have.problem.num_microbatches + microbatch
+        number, place = self._place(microbatch)
         autocast = self._have.autocast
         with (
-            seeded(self._have.seed, self._number, op.stage, number, world.device),
-            torch.autocast(world.device.type, autocast, enabled=autocast is not None),
+            seeded(self._have.seed, number, op.stage, place, device),
+            torch.autocast(device.type, autocast, enabled=autocast is not None),
         ):
             made = stage.forward(
                 microbatch, x, None if target is None else lambda y: self._have.loss(y, target)
@@ -151,6 +155,10 @@ class StepRun:
                 f"{op} gives {TensorSpec.of(made)}: give {self._have.specs[op.stage + 1]}, as at the start"
             )
         return made
+
+    def _place(self, microbatch: int) -> tuple[int, int]:
+        """The step of a microbatch, and which of the step's it is: replicas share one numbering."""
+        return self._number, self._have.world.replica * self._have.problem.num_microbatches + microbatch
 
     def _note_loss(self, op: Op, loss: Tensor) -> None:
         if loss.ndim:
@@ -176,10 +184,16 @@ class StepRun:
     def finish(self) -> Tensor | None:
         """Wait for what still runs beside; the loss where the last stage is."""
         self._have.transport.finish()
+        self._settle_sums()
+        return self._mean_loss() if self._losses else None
+
+    def _settle_sums(self) -> None:
         for work in self._reducing:
             self._have.transport.settle(work, lambda: "the sum of gradients over the replicas")
-        if not self._losses:
-            return None
+        self._reducing.clear()
+
+    def _mean_loss(self) -> Tensor:
+        """Over microbatches and replicas."""
         losses = torch.stack([loss for _, loss in sorted(self._losses.items())])
         if not losses.isfinite().all():  # once a step the device is waited for
             for microbatch, loss in enumerate(losses):
