@@ -133,8 +133,8 @@ def seq1f1b(problem: Problem) -> RankOrders:
 
     References
     ----------
-    Sun et al., "Seq1F1B", arXiv 2406.03488, figure 1 and its partially ordered queue: microbatches leave it in
-    the order in which they came, the slices of one in the opposite.
+    Sun et al., "Seq1F1B", arXiv 2406.03488, figure 1 and its partially ordered queue: microbatches leave it
+    in the order in which they came, the slices of one in the opposite.
     """
     p, k = problem.num_ranks, problem.num_stages // problem.num_ranks
     orders: list[tuple[Op, ...]] = [()] * p
