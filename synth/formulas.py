@@ -123,11 +123,6 @@ class Formula:
     peak_bytes: Callable[[Setting], Amount | None]
     weight_copies: Callable[[Setting], int]
 
-    @property
-    def can_run(self) -> bool:
-        """Whether there is a baseline of this name."""
-        return self.name in BASELINES
-
 
 def _one_copy(_: Setting) -> int:
     return 1

@@ -286,7 +286,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
             ),
             Baseline(
                 name="chimera",
-                source="Li and Hoefler, Chimera, arXiv 2107.06925, figures 3 and 7",
+                source="Li and Hoefler, Chimera, arXiv 2107.06925, figure 3",
                 orders=chimera,
                 bubble_ticks=chimera_bubble_ticks,
                 peak_bytes=chimera_peak_bytes,
