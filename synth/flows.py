@@ -153,7 +153,11 @@ def as_chain(problem: Problem) -> Problem:
     slices = [
         tuple(held) for _, held in groupby(numbered, key=lambda stage: problem.feeds[stage].model_stage)
     ]
-    if _is_no_lay_out(problem, slices):
+    try:
+        is_other = _is_no_lay_out(problem, slices)
+    except InvalidProblemError:  # what would be directions share a microbatch
+        is_other = True
+    if is_other:
         raise InvalidProblemError(
             "stages", "no directions and slices of one chain", "give bytes, not multiples"
         )

@@ -11,14 +11,18 @@ from synth.bounds.flows import flow_bounds
 from synth.cpsat import SolveParams
 from synth.errors import InputError
 from synth.exact.whole_horizon import solve_whole_horizon
+from synth.flow_memory import flow_serial_orders
 from synth.flows import Direction, with_directions, with_slices
 from synth.memory import smallest_limits_bytes
 from synth.ops import OpKind
 from synth.problem import Links, Objective, OpCost, StageCosts, uniform_problem
 from synth.schedule import fits
+from synth.search.annealer import Annealer
 from synth.search.synthesizer import synthesize
+from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 from tests.exhaustive import best_value
+from tests.flow_cases import any_flows
 
 PARAMS = SolveParams(time_limit_s=60, work_limit=60, workers=1, seed=0)
 
@@ -153,3 +157,13 @@ def test_sums_follow_the_last_weight_gradient():
 def test_the_counter_formulation_is_refused():
     with pytest.raises(InputError, match="give cpsat for directions, slices"):
         synthesize(bidirectional(2, 2), time_limit=1, solver="milp")
+
+
+@settings(max_examples=15)
+@given(any_flows(), st.integers(0, 2**16))
+def test_annealed_orders_of_any_flow_are_valid(problem, seed):
+    annealer = Annealer(problem, flow_serial_orders(problem), seed)
+    annealer.run(300, 20.0, 1.0)
+    schedule = schedule_orders(replace(problem, links=Links.FREE), annealer.best_orders)
+    assert not verify_schedule(schedule)
+    assert schedule.value == annealer.best_value

@@ -23,7 +23,7 @@ from synth.compiled.annealing import (
     longest_rank,
 )
 from synth.compiled.longest_path import group_by_source
-from synth.graph import KINDS, Ints, OpGraph, build_graph, divided_in_orders
+from synth.graph import KINDS, Ints, OpGraph, build_graph, carried_microbatches, divided_in_orders
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import LARGEST_SUM, Links, Objective, Problem
 from synth.search.divisions import open_stages, with_halves, without_halves
@@ -166,11 +166,15 @@ def _take_forms(ops: Ops, forms: Forms) -> None:
 
 
 def _needed_edges(graph: OpGraph) -> tuple[Ints, Ints, Ints]:
-    """All edges but those from F to B or BW of a stage before the last, which the chains imply."""
+    """All edges but those from F to the backward of a stage that feeds another: its way there implies it."""
     target = np.repeat(np.arange(graph.num_ops), np.diff(graph.edge_start))
     source = graph.edge_from
     turns = (graph.kind[source] == KINDS.index(OpKind.F)) & (graph.kind[target] != KINDS.index(OpKind.F))
-    needed = ~turns | (graph.stage[target] == graph.problem.num_stages - 1)
+    carried = carried_microbatches(graph.problem)
+    feeds_on = np.zeros_like(carried)
+    for stage, outputs in enumerate(graph.problem.outputs_by_stage):
+        feeds_on[stage] = carried[stage] & carried[list(outputs)].any(axis=0)
+    needed = ~turns | ~feeds_on[graph.stage[target], graph.microbatch[target]]
     start = np.concatenate([[0], np.cumsum(np.bincount(target[needed], minlength=graph.num_ops))])
     return start, source[needed], graph.edge_lag[needed]
 

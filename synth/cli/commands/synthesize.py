@@ -23,6 +23,7 @@ from synth.cli.searching import search
 from synth.cli.showing import check_output_option, show
 from synth.cli.streams import Printer, print_json
 from synth.document import ScheduleDocument, write_schedule
+from synth.errors import InvalidProblemError
 from synth.files import write_whole
 from synth.problem import Problem
 from synth.report import Row, other_objective
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     document = ScheduleDocument.of(result.schedule, result.certificate, result.provenance)
     if options.output is not None:
         write_whole(options.output, write_schedule(document))
-    rows = [Row("synthesized", result.metrics, result.certificate), one_f_one_b_row(problems[0])]
+    rows = [Row("synthesized", result.metrics, result.certificate), *one_f_one_b_rows(problems[0])]
     if options.json:
         print_json(_result_json(result, rows, options.output))
         return DONE
@@ -74,16 +75,19 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
-def one_f_one_b_row(problem: Problem) -> Row:
-    """1F1B of the same total model, one chunk per rank, for comparison."""
-    merged = merge_into_ranks(problem)
+def one_f_one_b_rows(problem: Problem) -> list[Row]:
+    """1F1B of the same total model, one chunk per rank, for comparison; none where no chain is behind it."""
+    try:
+        merged = merge_into_ranks(problem)
+    except InvalidProblemError:
+        return []
     metrics = measure(schedule_orders(merged, baseline_orders("1f1b", merged)))
     bound = best_bound(merged)
     value = metrics.value(problem.objective)
     certificate = Certificate(
         objective=problem.objective, value=value, lower_bound=bound.ticks, bound_from=bound.argument
     )
-    return Row("1f1b", metrics, certificate)
+    return [Row("1f1b", metrics, certificate)]
 
 
 def _robustness_lines(robustness: Robustness | None) -> list[str]:
