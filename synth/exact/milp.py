@@ -56,7 +56,8 @@ def solve_counters(
 
     The relaxation to fractions is bisected first. From the least span that it leaves open the model climbs:
     a span in which nothing fits raises the bound, one in which a schedule fits ends the search. Where HiGHS
-    does not decide a span in half the time left, one half-way up to the best value is tried for its schedule.
+    does not decide a span in half the time left, one half-way up to the best value is tried for its schedule;
+    the last open span gets all of it.
 
     Parameters
     ----------
@@ -117,7 +118,8 @@ class _Climb:
         """Decide spans from the lowest open one up."""
         aim = self.low
         while aim < self.high and self._left() > 0:
-            outcome = self._solve(aim, self._left() / 2)
+            is_last = aim + 1 == self.high
+            outcome = self._solve(aim, self._left() if is_last else self._left() / 2)
             if outcome is Outcome.OPEN:
                 aim = max(aim + 1, (aim + self.high) // 2)
                 continue

@@ -30,7 +30,7 @@ MILP_SHARE = 0.9
 COUNT_SHARE, FEW_COUNTERS = 0.6, 8000
 """Share of the time left that the MILP may take beside other ways, on a grid that is exact with so few."""
 
-CLOSE_SLOTS, MORE_COUNTERS, CLOSE_SHARE = 2, 12_000, 0.5
+CLOSE_SLOTS, MORE_COUNTERS, CLOSE_SHARE = 2, 12_000, 0.6
 """The same where the bound is within so many slots of the best value: one or two questions are left."""
 
 COUNTERS_PER_SECOND = 1000
