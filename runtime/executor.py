@@ -20,8 +20,11 @@ from runtime.communication import plan_rank
 from runtime.gradients import Gradients
 from runtime.one_step import Equipment, Loss, StepRun
 from runtime.preparation import agree_on_specs, check_fit, check_same_schedule, meet
+from runtime.replicas import check_same_weights, make_groups
+from runtime.routes import Routes
 from runtime.shapes import TensorSpec
-from runtime.stage import Division, Stage
+from runtime.slices import Cuts, make_stages
+from runtime.stage import Division
 from runtime.transport import Transport
 from runtime.watch import Watch
 from runtime.world import World
@@ -46,6 +49,9 @@ class Options:
         The dtype of mixed precision; parameters and their gradients keep theirs.
     division
         How B and W divide a backward, for all stages; by default what each stage's layers allow.
+    slice_positions
+        How many positions each sequence slice has, where the schedule has slices; by default as equal as can
+        be.
     """
 
     timeout_s: float = 60.0
@@ -53,6 +59,7 @@ class Options:
     seed: int = 0
     autocast: torch.dtype | None = None
     division: Division | None = None
+    slice_positions: tuple[int, ...] | None = None
 
 
 class PipelineRunner:
@@ -63,20 +70,23 @@ class PipelineRunner:
     schedule
         What to execute, the same on all ranks.
     modules
-        The modules of this rank's stages, by stage, on the world's device.
+        The modules of this rank's stages, by stage of the model (:attr:`synth.feed.Feed.model_stage`; in a
+        plain chain the stage), on the world's device. Stages that run one stage of the model share it; on
+        other ranks its replicas have the same weights and get the same gradients.
     world
         This process among all (:func:`runtime.world.join`).
     microbatch
         The shape and dtype of one microbatch of the batch.
     loss
-        Called where the last stage is.
+        Called where the last stage is; a mean over the second dimension where that is cut into slices.
     options
         How.
 
     Raises
     ------
     InputError
-        When schedule, modules, shapes and ranks do not fit one another.
+        When schedule, modules, shapes and ranks do not fit one another, or the schedule's stages are no
+        directions and slices of a chain.
     PeerError
         When another rank finds so.
     """
@@ -102,20 +112,27 @@ class PipelineRunner:
         notes = dist.PrefixStore(f"runner/{generation}", world.store)
         self.bulletin = Bulletin(notes, self._watch, self.options.timeout_s)
         with self._spreading():
-            check_fit(schedule, modules, world)
+            self.routes = Routes(self._problem)
+            check_fit(self.routes, modules, world)
             check_same_schedule(schedule, world, self.bulletin)
             self._plan = plan_rank(self._problem, schedule.orders, world.rank)
-            self._stages = {s: Stage(s, module, self.options.division) for s, module in modules.items()}
+            cuts = Cuts(self.routes.num_slices, microbatch, self.options.slice_positions)
+            self._stages = make_stages(self.routes, modules, world.rank, self.options.division)
             specs = agree_on_specs(
-                modules, self._problem.num_stages, microbatch, world, self.bulletin, self.options.autocast
+                self.routes, modules, microbatch, cuts, world, self.bulletin, self.options.autocast
             )
+            check_same_weights(self.routes, modules, world, self.bulletin)
             meet(world, self.bulletin, num_processes)
+            groups = make_groups(self.routes, world, self.options.timeout_s)
         self._transport = Transport(world, self._watch, specs, self.options.timeout_s)
         self._equipment = Equipment(
             problem=self._problem,
+            routes=self.routes,
+            cuts=cuts,
             world=world,
+            groups=groups,
             stages=self._stages,
-            gradients={s: Gradients(module, world.replicas) for s, module in modules.items()},
+            gradients={s: Gradients(module, groups[s]) for s, module in modules.items()},
             specs=specs,
             transport=self._transport,
             loss=loss,
@@ -128,12 +145,18 @@ class PipelineRunner:
     @property
     def holds_first_stage(self) -> bool:
         """Whether this rank takes the batch."""
-        return 0 in self._stages
+        return 0 in self.modules
 
     @property
     def holds_last_stage(self) -> bool:
         """Whether this rank takes the target and knows the loss."""
-        return self._problem.num_stages - 1 in self._stages
+        return self.routes.num_model_stages - 1 in self.modules
+
+    @property
+    def is_first_with_loss(self) -> bool:
+        """Whether this is the first of the processes that know the loss."""
+        last = self.routes.holders(self.routes.num_model_stages - 1)
+        return self.world.replica == 0 and self.world.rank == last[0]
 
     @property
     def watch(self) -> Watch:
@@ -174,6 +197,7 @@ class PipelineRunner:
             inputs = self._split("batch", batch) if self.holds_first_stage else ()
             self._check_inputs(inputs)
             targets = self._split("target", target) if self.holds_last_stage else ()
+            self._check_targets(targets)
             run = StepRun(self._equipment, self._recorder, self.completed_steps, inputs, targets)
             for step in self._plan:
                 self._doing = f"{step.op} of step {self.completed_steps}"
@@ -206,6 +230,14 @@ class PipelineRunner:
         given = TensorSpec.of(inputs[0]) if inputs else self._microbatch
         if given != self._microbatch:
             raise InputError(f"a microbatch of the batch is {given}: give {self._microbatch}")
+
+    def _check_targets(self, targets: tuple[Tensor, ...]) -> None:
+        positions = self._equipment.cuts.num_positions
+        if targets and positions is not None and targets[0].shape[1:2] != (positions,):
+            raise InputError(
+                f"a microbatch of the target is {TensorSpec.of(targets[0])}, and its second dimension is to "
+                f"be cut into slices as that of the batch is: give {positions} positions"
+            )
 
     @contextmanager
     def _spreading(self) -> Iterator[None]:

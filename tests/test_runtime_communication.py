@@ -93,10 +93,11 @@ def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
 def test_last_op_that_adds_to_a_stage_is_marked_once(drawn):
     problem, orders = drawn
     for plan in plans(problem, orders):
-        ends = [step.op.stage for step in plan if step.ends_stage]
+        ends = [stage for step in plan for stage in step.sums]
         assert sorted(ends) == sorted({step.op.stage for step in plan})
         for n, step in enumerate(plan):
-            if step.ends_stage:
+            if step.sums:
+                assert step.sums == (step.op.stage,)
                 assert all(
                     later.op.stage != step.op.stage or later.op.kind is OpKind.F for later in plan[n + 1 :]
                 )
