@@ -21,7 +21,7 @@ from runtime.replicas import Groups
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.slices import Cuts
-from runtime.stage import Stage
+from runtime.stage import Stage, shares_memory
 from runtime.transport import Transport
 from runtime.world import World
 from synth.errors import InputError
@@ -181,7 +181,7 @@ class StepRun:
         kind, stage, microbatch = step.op
         # A module may hand its input through; that buffer is given back before others are done with it.
         borrowed = self._borrowed.get((stage, microbatch), ())
-        if any(made.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() for b in borrowed):
+        if any(shares_memory(made, buffer) for buffer in borrowed):
             made = made.clone()
         if step.sends is not None:
             self._have.transport.send(step.sends, made.contiguous())

@@ -30,17 +30,16 @@ def make_groups(routes: Routes, world: World, timeout_s: float) -> Groups:
     timeout_s
         For how long a sum may take.
     """
-    groups: dict[int, dist.ProcessGroup | None] = {}
-    for model_stage in range(routes.num_model_stages):
-        holders = routes.holders(model_stage)
-        made = world.replicas
-        if len(holders) > 1:
+    by_holders: dict[tuple[int, ...], dist.ProcessGroup | None] = {(world.rank,): world.replicas}
+    for holders in map(routes.holders, range(routes.num_model_stages)):
+        if len(holders) > 1 and holders not in by_holders:
             made = dist.new_group(_members(holders, world), timeout=timedelta(seconds=timeout_s))
-        if world.rank in holders:
-            groups[model_stage] = made
-            if len(holders) > 1:
+            by_holders[holders] = made
+            if world.rank in holders:
                 _connect(made, world.device)
-    return groups
+    return {
+        model_stage: by_holders[routes.holders(model_stage)] for model_stage in routes.held_by(world.rank)
+    }
 
 
 def _members(holders: tuple[int, ...], world: World) -> list[int]:

@@ -22,7 +22,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from runtime.native_split import backward_inputs
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec, imagine
-from runtime.stage import Division, Stage, input_gradient, taken
+from runtime.stage import Division, Stage, input_gradient, shares_memory, taken
 from synth.errors import InputError
 
 Kept = tuple[Any, ...]
@@ -229,7 +229,7 @@ class SliceStage(Stage):
             leaves = [leaf for leaf in (kept.x, *kept.past) if leaf.requires_grad]
             found, rest = backward_inputs(edges, grads, leaves, self.module.parameters())
             for leaf, gradient in zip(leaves, found, strict=True):
-                _add(leaf, gradient)
+                _add(leaf, gradient, grad)
             work = [rest]
         elif edges and self._queue is not None:
             with self._queue.collecting() as work:
@@ -328,11 +328,17 @@ def _leaf(made: Tensor, x: Tensor) -> Tensor:
     back, when weight work of later slices may still need it.
     """
     leaf = made.detach()
-    if made.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+    if shares_memory(made, x):
         leaf = leaf.clone()
     return leaf.requires_grad_(made.requires_grad)
 
 
-def _add(leaf: Tensor, gradient: Tensor | None) -> None:
+def _add(leaf: Tensor, gradient: Tensor | None, received: Tensor) -> None:
+    """Add to a leaf's gradient.
+
+    Where that is the very gradient that this slice has received, it is copied: its buffer is used again once
+    this slice has gone back, when earlier ones may still have to.
+    """
     if gradient is not None:
-        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+        own = gradient.clone() if shares_memory(gradient, received) else gradient
+        leaf.grad = own if leaf.grad is None else leaf.grad + own

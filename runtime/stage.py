@@ -117,6 +117,11 @@ class Stage:
             work.pop(0)()  # what it holds is freed as it goes
 
 
+def shares_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether writing one of two tensors may change the other."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
 def taken(x: Tensor) -> Tensor | None:
     """The gradient of an input, which then holds it no more: what waits for W may hold the input."""
     grad, x.grad = x.grad, None

@@ -30,7 +30,7 @@ SEED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FlowCase:
-    """How to run a schedule of directions and slices; ``sums_apart`` as in :func:`reference_step`."""
+    """How to run a schedule of directions and slices."""
 
     schedule: Schedule
     model: str = "llama"
@@ -57,7 +57,7 @@ class FlowOutcome:
 
 
 class Running(nn.Module):
-    """Every position sees those before it; a slice keeps its very input, and takes it through a layer later."""
+    """Every position sees those before it; a slice keeps its very input, which later ones give to a layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -77,6 +77,19 @@ class Running(nn.Module):
         return x + torch.tanh(sums) * self.gain, ((x,), count)
 
 
+class Carry(nn.Module):
+    """Adds up along the positions; what a slice keeps gets, from one position, its very gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_slice(x, ())[0]
+
+    def forward_slice(self, x: Tensor, past: Sequence) -> tuple[Tensor, tuple]:
+        y = x.cumsum(1)
+        if past:
+            y = y + past[-1][0]
+        return y, (y[:, -1:],)
+
+
 def llama_stage(stage: int, num_stages: int, dropout: float) -> nn.Module:
     config = LlamaConfig(vocabulary=TOKENS, hidden=WIDTH, layers=num_stages, heads=2, seed=1)
     return build_stage(config, stage, num_stages)
@@ -89,11 +102,17 @@ def running_stage(stage: int, num_stages: int, dropout: float) -> nn.Module:
     return nn.Sequential(*first, inside, *last)
 
 
+def carrying_stage(stage: int, num_stages: int, dropout: float) -> nn.Module:
+    first = [nn.Embedding(TOKENS, WIDTH)] if stage == 0 else []
+    last = [nn.Linear(WIDTH, TOKENS)] if stage == num_stages - 1 else []
+    return nn.Sequential(*first, nn.Linear(WIDTH, WIDTH), Carry(), *last)
+
+
 def plain_stage(stage: int, num_stages: int, dropout: float) -> nn.Module:
     return mixed_stage(stage, WIDTH, TOKENS if stage == num_stages - 1 else WIDTH, dropout)
 
 
-STAGES = {"llama": llama_stage, "running": running_stage, "mixed": plain_stage}
+STAGES = {"llama": llama_stage, "running": running_stage, "carrying": carrying_stage, "mixed": plain_stage}
 
 
 def make_modules(case: FlowCase) -> list[nn.Module]:

@@ -1,74 +1,22 @@
 """Executed directions and slices against the same steps without a pipeline: losses, gradients, weights."""
 
-import random
+import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.stage import Division
-from synth.feed import Feed
-from synth.flows import Direction, lay_out, with_directions, with_slices
-from synth.graph import build_graph, carried_microbatches
 from synth.memory import serial_orders
-from synth.ops import RankOrders
-from synth.placement import Placement
-from synth.problem import OpCost, Problem, uniform_problem
-from synth.schedule import Schedule
 from synth.timing import schedule_orders
-from tests.builders import EITHER
+from tests.builders import EITHER, orders_of
+from tests.flow_builders import SUMMED, drawn, flow, flows, sliced, two_directions
 from tests.flow_cases import FlowCase, flow_against_reference, flow_refused
 
-SUMMED = replace(EITHER, R=OpCost(ticks=4))
 TOLERANCE = 1e-12
 """In float64: slices and directions add up in another order than one process."""
-
-
-def flow(ranks_by_direction, shares, *, stage=EITHER, num_slices=1) -> Problem:
-    """Directions with so many microbatches each, whose stages are on these ranks."""
-    directions, first = [], 0
-    for ranks, share in zip(ranks_by_direction, shares, strict=True):
-        directions.append(Direction(tuple(ranks), tuple(range(first, first + share))))
-        first += share
-    laid = lay_out([[stage] * num_slices] * len(ranks_by_direction[0]), directions)
-    num_ranks = 1 + max(laid.stage_to_rank)
-    plain = uniform_problem(num_ranks, first, stage, transfer_ticks=1)
-    placement = Placement.explicit(laid.stage_to_rank)
-    return replace(plain, placement=placement, stages=laid.stages, feeds=laid.feeds)
-
-
-def two_directions(num_ranks=2, per_direction=3, stage=EITHER) -> Problem:
-    ahead = tuple(range(num_ranks))
-    return flow([ahead, ahead[::-1]], [per_direction] * 2, stage=stage)
-
-
-def sliced(num_ranks=2, num_microbatches=3, num_slices=3) -> Problem:
-    plain = uniform_problem(num_ranks, num_microbatches, EITHER, transfer_ticks=1)
-    return with_slices(plain, [[EITHER] * num_slices] * num_ranks)
-
-
-def random_orders(problem: Problem, seed: int) -> RankOrders:
-    """Run any op whose inputs are there, again and again; every backward is divided or not."""
-    choose = random.Random(seed)
-    divided = carried_microbatches(problem)
-    divided &= np.random.default_rng(seed).random(divided.shape) < choose.choice([0, 0.5, 1])
-    graph = build_graph(problem, divided)
-    left = {n: {source for source, _ in graph.predecessors(n)} for n in range(graph.num_ops)}
-    orders = [[] for _ in range(problem.num_ranks)]
-    while left:
-        chosen = choose.choice([n for n, waits in left.items() if not waits])
-        del left[chosen]
-        for waits in left.values():
-            waits.discard(chosen)
-        orders[graph.rank[chosen]].append(graph.op(chosen))
-    return tuple(map(tuple, orders))
-
-
-def drawn(problem: Problem, seed: int = 1) -> Schedule:
-    return schedule_orders(problem, random_orders(problem, seed))
 
 
 def check(outcomes, *, exact: bool = False) -> None:
@@ -107,6 +55,28 @@ def test_slices_of_other_lengths(pool):
     check(pool.run(2, flow_against_reference, case))
 
 
+@pytest.mark.parametrize("division", Division)
+def test_weight_work_of_a_slice_may_wait_until_buffers_are_used_again(pool, division):
+    """The weight work of slice 1 needs what slice 0 kept: its very input, received long before."""
+    first = " ".join(f"0F{i} 1F{i} 1BW{i} 0BW{i}" for i in range(3))
+    second = " ".join(f"2F{i} 3F{i} 3B{i} 2B{i} 2W{i}" for i in range(3)) + " 3W0 3W1 3W2"
+    schedule = schedule_orders(sliced(2, 3, 2), orders_of(first, second))
+    check(
+        pool.run(2, flow_against_reference, FlowCase(schedule=schedule, model="running", division=division))
+    )
+
+
+@pytest.mark.parametrize("division", Division)
+def test_gradient_for_a_slice_may_wait_until_buffers_are_used_again(pool, division):
+    """Slice 0 goes back long after slice 1 has handed it its received gradient as it is."""
+    rounds = range(4)
+    first = [f"0F{i} 1F{i}" for i in rounds] + [f"1B{i} 1W{i}" for i in rounds] + [f"0BW{i}" for i in rounds]
+    second = [f"2F{i} 3F{i}" for i in rounds] + [f"3BW{i}" for i in rounds] + [f"2BW{i}" for i in rounds]
+    schedule = schedule_orders(sliced(2, 4, 2), orders_of(" ".join(first), " ".join(second)))
+    case = FlowCase(schedule=schedule, model="carrying", division=division, slice_positions=(5, 1))
+    check(pool.run(2, flow_against_reference, case))
+
+
 def test_directions_of_slices_and_replicas_of_the_pipeline(pool):
     """Groups multiply: two directions of two replicas hold every stage four times."""
     problem = flow([(0, 1), (1, 0)], [2, 1], stage=SUMMED, num_slices=2)
@@ -119,21 +89,44 @@ def test_directions_that_meet_on_a_rank_share_its_module(pool):
     check(pool.run(3, flow_against_reference, case))
 
 
-@st.composite
-def flows(draw) -> Problem:
-    """One to three directions over the same ranks in any order, with or without slices and R."""
-    num_ranks = draw(st.integers(2, 4))
-    more = draw(st.integers(0, 2))
-    places = st.permutations([*range(num_ranks), *range(more)])
-    count = draw(st.integers(1, 3))
-    shares = draw(st.lists(st.integers(1, 2), min_size=count, max_size=count))
-    directions = [draw(places) for _ in range(count)]
-    stage = draw(st.sampled_from([EITHER, SUMMED]))
-    return flow(directions, shares, stage=stage, num_slices=draw(st.integers(1, 3)))
-
-
-@given(flows(), st.integers(0, 2**32 - 1), st.sampled_from(Division), st.sampled_from(["llama", "running"]))
+@given(
+    flows(),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(Division),
+    st.sampled_from(["llama", "running", "carrying"]),
+)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_of_any_flow_gives_the_gradients_of_one_process(pool, problem, seed, division, model):
     case = FlowCase(schedule=drawn(problem, seed), model=model, division=division, steps=2)
     check(pool.run(problem.num_ranks, flow_against_reference, case))
+
+
+REFUSALS = {
+    "no slices": (
+        FlowCase(schedule=drawn(sliced()), model="mixed"),
+        r"part \d of stage \d of the model has no forward_slice, which sequence slices need: give it one",
+    ),
+    "lengths": (
+        FlowCase(schedule=drawn(sliced()), slice_positions=(3, 4)),
+        r"a microbatch, \(2, 6\) of int64, cannot be cut into slices of 3, 4 positions: .* give 3 numbers",
+    ),
+    "lengths without slices": (
+        FlowCase(schedule=drawn(two_directions()), slice_positions=(3, 3)),
+        "for the 1 slices of the schedule: give 1 numbers",
+    ),
+    "target": (FlowCase(schedule=drawn(sliced())), "a microbatch of the target is .*: give 6 positions"),
+    "weights": (
+        FlowCase(schedule=drawn(two_directions())),
+        "the weights of stage 0 of the model on rank 1 are not those on rank 0, its replica: start both",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_what_cannot_be_run_is_refused_by_all(pool, fault):
+    case, says = REFUSALS[fault]
+    answers = pool.run(2, flow_refused, case, fault)
+    assert {name for name, _ in answers} <= {"InputError", "PeerError"}
+    assert "InputError" in {name for name, _ in answers}
+    for _, text in answers:
+        assert re.search(says, text), text
