@@ -178,17 +178,20 @@ class Needs:
             yield Op(OpKind.B, stage, microbatch)
         elif kind is OpKind.F:
             for before in self._inputs[stage]:
-                if microbatch in self._carried[before]:
+                if self._carries(before, microbatch):
                     yield Op(OpKind.F, before, microbatch)
         else:
             yield Op(OpKind.F, stage, microbatch)
             for after in self._outputs[stage]:
-                if microbatch in self._carried[after]:
+                if self._carries(after, microbatch):
                     yield self._backward(OpKind.B, after, microbatch)
 
     def lag_ticks(self, needed: Op, op: Op) -> int:
         """How long what is needed is on its way: a sum's parts are not, its own ticks count that."""
         return 0 if op.kind is OpKind.R else self._problem.lag_ticks(needed.stage, op.stage)
+
+    def _carries(self, stage: int, microbatch: int) -> bool:
+        return not self._problem.feeds or microbatch in self._carried[stage]
 
     def _backward(self, part: OpKind, stage: int, microbatch: int) -> Op:
         """The part of a backward, or all of it where it is not divided."""

@@ -17,13 +17,14 @@ from torch import distributed as dist
 from runtime.bulletin import Bulletin
 from runtime.clock import make_recorder
 from runtime.communication import plan_rank
+from runtime.cuts import Cuts
 from runtime.gradients import Gradients
 from runtime.one_step import Equipment, Loss, StepRun
 from runtime.preparation import agree_on_specs, check_fit, check_same_schedule, meet
 from runtime.replicas import check_same_weights, make_groups
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
-from runtime.slices import Cuts, make_stages
+from runtime.slices import make_stages
 from runtime.stage import Division
 from runtime.transport import Transport
 from runtime.watch import Watch

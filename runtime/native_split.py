@@ -1,9 +1,10 @@
 """A divided backward of any module, by cutting its autograd graph: the native form.
 
-The graph of a forward leads from the output back to the stage's input and to its parameters. The nodes from
-which the input can be reached are the *path*; a node of it at which a parameter's branch joins is a *joint*
-(a matrix product, say, which yields the gradients of its input and of its weight). B walks the path alone and
-notes the gradient that arrives at every joint; W starts again from each joint towards its own parameters.
+The graph of a forward leads from the output back to the stage's input and to its parameters (of a sequence
+slice, from all it hands on to all it takes, :mod:`runtime.slices`). The nodes from which the input can be
+reached are the *path*; a node of it at which a parameter's branch joins is a *joint* (a matrix product, say,
+which yields the gradients of its input and of its weight). B walks the path alone and notes the gradient that
+arrives at every joint; W starts again from each joint towards its own parameters.
 
 A parameter with several joints (used twice in the stage) or none on the path takes its gradient in W from a
 whole backward, which is exact and costs the path again; so does all of a first stage, whose input has no

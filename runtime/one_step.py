@@ -14,13 +14,13 @@ from torch import distributed as dist
 
 from runtime.clock import Recorder
 from runtime.communication import Step
+from runtime.cuts import Cuts
 from runtime.errors import LossError
 from runtime.gradients import Gradients
 from runtime.randomness import seeded
 from runtime.replicas import Groups
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
-from runtime.slices import Cuts
 from runtime.stage import Stage, shares_memory
 from runtime.transport import Transport
 from runtime.world import World
@@ -93,7 +93,7 @@ class StepRun:
     ) -> None:
         self._have, self._recorder, self._number = equipment, recorder, number
         self._inputs, self._targets = inputs, targets
-        self._losses: dict[tuple[int, int], Tensor] = {}  # microbatch, slice
+        self._losses: dict[int, dict[int, Tensor]] = defaultdict(dict)  # by microbatch and slice
         self._handed: dict[tuple[bool, int, int], Tensor] = {}  # within the rank: is F, stage, microbatch
         self._borrowed: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         self._reducing: list[dist.Work] = []
@@ -141,7 +141,7 @@ class StepRun:
             return cuts.part(self._inputs[microbatch], number)
         if kind is not OpKind.F and routes.target(stage, microbatch) is None:
             weight = self._loss_weight * cuts.share(number)
-            return torch.full_like(self._losses[microbatch, number], weight)
+            return torch.full_like(self._losses[microbatch][number], weight)
         return self._handed.pop((kind is OpKind.F, stage, microbatch))
 
     def _forward(self, op: Op, x: Tensor) -> Tensor:
@@ -149,12 +149,11 @@ class StepRun:
         routes = self._have.routes
         number, fed = routes.slice_of(op.stage), routes.target(op.stage, microbatch)
         target = self._have.cuts.part(self._targets[microbatch], number) if fed is None else None
-        # Replicas share one numbering of microbatches, and so do slices behind it.
-        copy = number * world.num_replicas + world.replica
-        seed_of = routes.model_stage(op.stage), copy * self._have.problem.num_microbatches + microbatch
+        step, place = self._place(microbatch)
+        place += number * world.num_replicas * self._have.problem.num_microbatches
         autocast = self._have.autocast
         with (
-            seeded(self._have.seed, self._number, *seed_of, world.device),
+            seeded(self._have.seed, step, routes.model_stage(op.stage), place, world.device),
             torch.autocast(world.device.type, autocast, enabled=autocast is not None),
         ):
             made = stage.forward(
@@ -168,13 +167,17 @@ class StepRun:
             )
         return made
 
+    def _place(self, microbatch: int) -> tuple[int, int]:
+        """The step of a microbatch, and which of the step's it is: replicas share one numbering."""
+        return self._number, self._have.world.replica * self._have.problem.num_microbatches + microbatch
+
     def _note_loss(self, op: Op, loss: Tensor) -> None:
         if loss.ndim:
             raise InputError(f"the loss has shape {tuple(loss.shape)}: give its mean, a scalar")
         # Where it costs no waiting for the device, before anything goes back: no rank then ends the step.
         if loss.device.type == "cpu":
             _check_finite(loss, op.microbatch)
-        self._losses[op.microbatch, self._have.routes.slice_of(op.stage)] = loss
+        self._losses[op.microbatch][self._have.routes.slice_of(op.stage)] = loss
 
     def _hand_on(self, step: Step, made: Tensor) -> None:
         """Send what an op made, or keep it for the stage beside it on this rank."""
@@ -200,12 +203,13 @@ class StepRun:
 
     def _mean_loss(self) -> Tensor:
         """Over slices, microbatches and replicas; of this rank's microbatches it is its part in that."""
-        have, by_microbatch = self._have, defaultdict(list)
-        for (microbatch, number), loss in sorted(self._losses.items()):
-            by_microbatch[microbatch].append(loss * have.cuts.share(number))
-        losses = torch.stack([torch.stack(parts).sum() for parts in by_microbatch.values()])
+        have, whole = self._have, {}
+        for microbatch, parts in sorted(self._losses.items()):
+            weighted = [loss * have.cuts.share(number) for number, loss in sorted(parts.items())]
+            whole[microbatch] = torch.stack(weighted).sum()
+        losses = torch.stack(list(whole.values()))
         if not losses.isfinite().all():  # once a step the device is waited for
-            for microbatch, loss in zip(by_microbatch, losses, strict=True):
+            for microbatch, loss in zip(whole, losses, strict=True):
                 _check_finite(loss, microbatch)
         mean = losses.mean() * (len(losses) / have.problem.num_microbatches)
         group = have.groups[have.routes.num_model_stages - 1]

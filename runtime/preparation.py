@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from runtime.bulletin import Bulletin
+from runtime.cuts import Cuts
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec, output_spec
-from runtime.slices import Cuts, Kept, slice_output_specs
+from runtime.slices import Kept, slice_output_specs
 from runtime.world import World
 from synth.errors import InputError
 from synth.schedule import Schedule

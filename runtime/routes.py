@@ -68,9 +68,12 @@ class Routes:
     def _beside(self, stage: int, microbatch: int, near: tuple[tuple[int, ...], ...]) -> int | None:
         own = self.model_stage(stage)
         for other in near[stage]:
-            if self.model_stage(other) != own and microbatch in self._carried[other]:
+            if self.model_stage(other) != own and self._carries(other, microbatch):
                 return other
         return None
+
+    def _carries(self, stage: int, microbatch: int) -> bool:
+        return not self.problem.feeds or microbatch in self._carried[stage]
 
     def _check(self) -> None:
         seen: set[tuple[int, ...]] = set()

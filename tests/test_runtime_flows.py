@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.stage import Division
 from synth.memory import serial_orders
+from synth.problem import uniform_problem
 from synth.timing import schedule_orders
 from tests.builders import EITHER, orders_of
 from tests.flow_builders import SUMMED, drawn, flow, flows, sliced, two_directions
@@ -83,6 +84,13 @@ def test_directions_of_slices_and_replicas_of_the_pipeline(pool):
     check(pool.run(4, flow_against_reference, FlowCase(schedule=drawn(problem))))
 
 
+def test_a_chain_may_say_when_its_gradients_are_summed(pool):
+    """Over the replicas of the pipeline alone; the reference adds up each replica's first."""
+    problem = uniform_problem(2, 3, SUMMED, transfer_ticks=1)
+    case = FlowCase(schedule=schedule_orders(problem, serial_orders(problem)), model="mixed", dropout=0.3)
+    check(pool.run(4, flow_against_reference, case), exact=True)
+
+
 def test_directions_that_meet_on_a_rank_share_its_module(pool):
     """With an odd number of ranks the middle one runs the same stage of both."""
     case = FlowCase(schedule=drawn(two_directions(3)), model="mixed", dropout=0.2)
@@ -112,7 +120,7 @@ REFUSALS = {
     ),
     "lengths without slices": (
         FlowCase(schedule=drawn(two_directions()), slice_positions=(3, 3)),
-        "for the 1 slices of the schedule: give 1 numbers",
+        "slices of 3, 3 positions are given for a schedule without slices: leave them out",
     ),
     "target": (FlowCase(schedule=drawn(sliced())), "a microbatch of the target is .*: give 6 positions"),
     "weights": (

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from runtime.train import main
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument, read_timeline, write_schedule
 from synth.memory import serial_orders
@@ -66,6 +67,13 @@ def test_timeline_of_directions_has_their_sums(pool, documents, tmp_path):
     path = tmp_path / "timeline.json"
     run(pool, 2, documents["directions"], "--steps", "1", "--timeline", str(path))
     assert read_timeline(path.read_text()).orders == SCHEDULES["directions"].orders
+
+
+def test_slice_positions_are_numbers(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--schedule", "any.json", "--slice-positions", "7,x"])
+    assert ended.value.code == 2
+    assert "'7,x' is no list of numbers: write them as in 16,8,8" in capsys.readouterr().err
 
 
 def test_wrong_slice_positions_are_refused_before_a_step(pool, documents):
