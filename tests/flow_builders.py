@@ -43,11 +43,11 @@ def sliced(num_ranks=2, num_microbatches=3, num_slices=3) -> Problem:
     return with_slices(plain, [[EITHER] * num_slices] * num_ranks)
 
 
-def random_orders(problem: Problem, seed: int) -> RankOrders:
-    """Run any op whose inputs are there, again and again; every backward is divided or not."""
+def random_orders(problem: Problem, seed: int, share: float = 0.5) -> RankOrders:
+    """Run any op whose inputs are there, again and again; about that share of the backwards is divided."""
     choose = random.Random(seed)
     divided = carried_microbatches(problem)
-    divided &= np.random.default_rng(seed).random(divided.shape) < choose.choice([0, 0.5, 1])
+    divided &= np.random.default_rng(seed).random(divided.shape) < share
     graph = build_graph(problem, divided)
     left = {n: {source for source, _ in graph.predecessors(n)} for n in range(graph.num_ops)}
     orders = [[] for _ in range(problem.num_ranks)]
@@ -81,4 +81,5 @@ def flows(draw) -> Problem:
 def flows_with_orders(draw) -> tuple[Problem, RankOrders]:
     """A flow and orders of it."""
     problem = draw(flows())
-    return problem, random_orders(problem, draw(st.integers(0, 2**32 - 1)))
+    seed, share = draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0, 0.5, 1]))
+    return problem, random_orders(problem, seed, share)
