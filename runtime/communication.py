@@ -76,7 +76,8 @@ def plan_rank(problem: Problem, orders: RankOrders, rank: int) -> tuple[Step, ..
     Parameters
     ----------
     problem
-        The placement and the costs; costs only decide how early receives are posted.
+        The placement and the costs; costs only decide how early receives are posted, and which of several
+        sums comes first.
     orders
         For every rank, its ops in execution order.
     rank

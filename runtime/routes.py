@@ -90,7 +90,8 @@ class Routes:
             raise InputError(
                 f"microbatch {microbatch} does not pass each of {self.num_model_stages} stages of the model "
                 f"in each of {self.num_slices} slices just once: the runtime executes chains of stages, in "
-                "one or more directions, with or without sequence slices; give a schedule of those"
+                "one or more directions, with or without sequence slices, and no stages that store what "
+                "others keep; give a schedule of those"
             )
         for (model_stage, number), stage in at.items():
             self._check_inputs(microbatch, stage, at)

@@ -13,7 +13,7 @@ from synth.memory import serial_orders
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
 from tests.builders import EITHER, orders_of
-from tests.flow_builders import SUMMED, drawn, flow, flows, sliced, two_directions
+from tests.flow_builders import SUMMED, drawn, flow, flows_with_orders, sliced, two_directions
 from tests.flow_cases import FlowCase, flow_against_reference, flow_refused
 
 TOLERANCE = 1e-12
@@ -97,15 +97,11 @@ def test_directions_that_meet_on_a_rank_share_its_module(pool):
     check(pool.run(3, flow_against_reference, case))
 
 
-@given(
-    flows(),
-    st.integers(0, 2**32 - 1),
-    st.sampled_from(Division),
-    st.sampled_from(["llama", "running", "carrying"]),
-)
+@given(flows_with_orders(), st.sampled_from(Division), st.sampled_from(["llama", "running", "carrying"]))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_order_of_any_flow_gives_the_gradients_of_one_process(pool, problem, seed, division, model):
-    case = FlowCase(schedule=drawn(problem, seed), model=model, division=division, steps=2)
+def test_any_order_of_any_flow_gives_the_gradients_of_one_process(pool, drawn_flow, division, model):
+    problem, orders = drawn_flow
+    case = FlowCase(schedule=schedule_orders(problem, orders), model=model, division=division, steps=2)
     check(pool.run(problem.num_ranks, flow_against_reference, case))
 
 
