@@ -14,7 +14,7 @@ from synth.problem import uniform_problem
 from synth.timing import schedule_orders
 from tests.builders import EITHER, orders_of
 from tests.flow_builders import SUMMED, drawn, flow, flows_with_orders, sliced, two_directions
-from tests.flow_cases import FlowCase, flow_against_reference, flow_refused
+from tests.runtime_flow_cases import FlowCase, flow_against_reference, flow_refused
 
 TOLERANCE = 1e-12
 """In float64: slices and directions add up in another order than one process."""
