@@ -61,6 +61,8 @@ class Training:
         Of weights and activations; bytes of one accumulated gradient.
     attention, recompute
         The kernel, and what the backward computes again.
+    weight_versions
+        Versions of the weights alive at once: 2 where they are double-buffered (arXiv 2006.09503).
     """
 
     microbatch_size: int
@@ -74,6 +76,7 @@ class Training:
     gradient_bytes: int = 4
     attention: AttentionKernel = AttentionKernel.FLASH
     recompute: Recompute = Recompute.NONE
+    weight_versions: int = 1
 
     def __post_init__(self) -> None:
         t, s = self.tensor_parallel, self.sequence_length
@@ -112,6 +115,7 @@ class Training:
             f"tensor parallel {self.tensor_parallel}" + ", sequence parallel" * self.sequence_parallel,
             f"expert parallel {self.expert_parallel}",
             f"data parallel {self.data_parallel}" + (f", ZeRO-{self.zero_stage}" if self.zero_stage else ""),
+            *([f"{self.weight_versions} versions of the weights"] if self.weight_versions > 1 else []),
         ]
         return ", ".join(words)
 

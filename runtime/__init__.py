@@ -12,10 +12,11 @@ Beyond a chain of stages
     several directions)
 Divided backward
     :mod:`runtime.deferred` (layers that put off their weight gradients),
-    :mod:`runtime.native_split` (any module)
+    :mod:`runtime.native_split` (any module); :mod:`runtime.recomputation` (keeping blocks' inputs alone)
 Between processes
-    :mod:`runtime.world` (ranks, replicas, groups), :mod:`runtime.transport` (messages, their buffers),
-    :mod:`runtime.gradients` (sums over replicas); :mod:`runtime.watch`, :mod:`runtime.waiting` and
+    :mod:`runtime.world` (ranks, replicas, groups), :mod:`runtime.devices` (which GPU, or whose),
+    :mod:`runtime.transport` (messages, their buffers), :mod:`runtime.gradients` and :mod:`runtime.flat`
+    (sums over replicas, shares of the update); :mod:`runtime.watch`, :mod:`runtime.waiting` and
     :mod:`runtime.bulletin` (nobody hangs when another fails)
 Measuring and resuming
     :mod:`runtime.clock`, :mod:`runtime.timeline`, :mod:`runtime.checkpoint`
@@ -33,5 +34,6 @@ As a library, the same on every rank::
     for batch, target in data:
         loss = runner.step(batch, target)
         optimizer.step()
+        runner.gather()
     runner.close()
 """

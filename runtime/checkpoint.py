@@ -1,7 +1,8 @@
 """Checkpoints: a folder per step with a file per stage of the model, there as a whole or not at all.
 
-Files are by stage, so a run may resume with another schedule or placement of the same stages. Random numbers
-depend on seed and step only (:mod:`runtime.randomness`) and need no saving.
+Files are by stage and hold whole parameters and their optimizer's state, so a run may resume with another
+schedule or placement of the same stages, and with more replicas or fewer. Random numbers depend on seed and
+step only (:mod:`runtime.randomness`) and need no saving.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def save_checkpoint(
         The modules, and their stages' optimizers, by stage of the model.
     """
     world, step = runner.world, runner.completed_steps
+    states = {stage: runner.optimizer_state(stage, optimizers[stage]) for stage in runner.modules}
     if world.replica > 0:
         return
     partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
@@ -42,7 +44,7 @@ def save_checkpoint(
     for stage, module in runner.modules.items():
         if runner.routes.holders(stage)[0] != world.rank:
             continue
-        content = {"module": module.state_dict(), "optimizer": optimizers[stage].state_dict()}
+        content = {"module": module.state_dict(), "optimizer": states[stage]}
         torch.save(content, partial / _file(stage))
     name = f"saved/{step}"
     runner.bulletin.put(f"{name}/{world.rank}", "")
@@ -78,7 +80,7 @@ def load_checkpoint(
         content = torch.load(latest / _file(stage), map_location=runner.world.device, weights_only=True)
         try:
             module.load_state_dict(content["module"])
-            optimizers[stage].load_state_dict(content["optimizer"])
+            runner.load_optimizer_state(stage, optimizers[stage], content["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"{latest / _file(stage)} is of another model than this run: give that run's options"

@@ -58,7 +58,7 @@ def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
 
 
 class _Deferring:
-    """What the layers have in common: the queue, None while nothing is to be put off."""
+    """What the layers have in common: the queue. Without one nothing is put off, and they are torch's own."""
 
     queue: WeightQueue | None = None
 
@@ -68,7 +68,7 @@ class DeferredLinear(nn.Linear, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map features (…, in) to (…, out)."""
-        return _apply(_LinearFunction, input, self)
+        return super().forward(input) if self.queue is None else _apply(_LinearFunction, input, self)
 
 
 class DeferredEmbedding(nn.Embedding, _Deferring):
@@ -76,7 +76,7 @@ class DeferredEmbedding(nn.Embedding, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map indices (…) to rows (…, embedding)."""
-        return _apply(_EmbeddingFunction, input, self)
+        return super().forward(input) if self.queue is None else _apply(_EmbeddingFunction, input, self)
 
 
 class DeferredLayerNorm(nn.LayerNorm, _Deferring):
@@ -84,7 +84,9 @@ class DeferredLayerNorm(nn.LayerNorm, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise the last dimensions."""
-        return super().forward(input) if self.weight is None else _apply(_LayerNormFunction, input, self)
+        if self.weight is None or self.queue is None:
+            return super().forward(input)
+        return _apply(_LayerNormFunction, input, self)
 
 
 class DeferredRMSNorm(nn.RMSNorm, _Deferring):
@@ -92,8 +94,10 @@ class DeferredRMSNorm(nn.RMSNorm, _Deferring):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimensions."""
+        if self.weight is None or self.queue is None:
+            return super().forward(x)
         normed = functional.rms_norm(x, self.normalized_shape, None, self.eps)
-        return normed if self.weight is None else _apply(_ScaleFunction, normed, self)
+        return _apply(_ScaleFunction, normed, self)
 
 
 _DEFERRED: dict[type[nn.Module], type[nn.Module]] = {
@@ -131,6 +135,13 @@ def attach_queue(module: nn.Module) -> WeightQueue | None:
     return queue
 
 
+def detach_queue(module: nn.Module) -> None:
+    """Let the deferring layers of a stage be torch's own again: nothing of theirs is to be put off."""
+    for layer in module.modules():
+        if isinstance(layer, _Deferring):
+            layer.queue = None
+
+
 def _apply(function: type[torch.autograd.Function], x: Tensor, layer: Any) -> Tensor:
     result: Tensor = function.apply(x, layer.weight, getattr(layer, "bias", None), layer)
     return result
@@ -145,7 +156,7 @@ def _divide(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
     """What a layer's backward returns: with its queue open no weight gradients, which then wait there."""
     layer = ctx.layer
-    if layer.queue is None or not layer.queue.is_open:
+    if not layer.queue.is_open:
         return input_gradient, *weight_gradients(), None
 
     def work() -> None:

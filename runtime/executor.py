@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,20 @@ from runtime.bulletin import Bulletin
 from runtime.clock import make_recorder
 from runtime.communication import plan_rank
 from runtime.cuts import Cuts
-from runtime.gradients import Gradients
+from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
 from runtime.preparation import agree_on_specs, check_fit, check_same_schedule, meet
 from runtime.replicas import check_same_weights, make_groups
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.slices import make_stages
-from runtime.stage import Division
+from runtime.stage import Division, Stage
 from runtime.transport import Transport
 from runtime.watch import Watch
 from runtime.world import World
 from synth.errors import InputError
 from synth.measured import MeasuredOp
+from synth.ops import OpKind
 from synth.schedule import Schedule
 
 
@@ -50,6 +52,10 @@ class Options:
         The dtype of mixed precision; parameters and their gradients keep theirs.
     division
         How B and W divide a backward, for all stages; by default what each stage's layers allow.
+    recompute
+        Whether stages keep their blocks' inputs alone and compute the rest again in their backward.
+    exchange
+        What replicas do with their gradients.
     slice_positions
         How many positions each sequence slice has, where the schedule has slices; by default as equal as can
         be.
@@ -60,6 +66,8 @@ class Options:
     seed: int = 0
     autocast: torch.dtype | None = None
     division: Division | None = None
+    recompute: bool = False
+    exchange: Exchange = Exchange.ALL_REDUCE
     slice_positions: tuple[int, ...] | None = None
 
 
@@ -118,7 +126,7 @@ class PipelineRunner:
             check_same_schedule(schedule, world, self.bulletin)
             self._plan = plan_rank(self._problem, schedule.orders, world.rank)
             cuts = Cuts(self.routes.num_slices, microbatch, self.options.slice_positions)
-            self._stages = make_stages(self.routes, modules, world.rank, self.options.division)
+            self._stages = self._make_stages()
             specs = agree_on_specs(
                 self.routes, modules, microbatch, cuts, world, self.bulletin, self.options.autocast
             )
@@ -133,7 +141,9 @@ class PipelineRunner:
             world=world,
             groups=groups,
             stages=self._stages,
-            gradients={s: Gradients(module, groups[s]) for s, module in modules.items()},
+            gradients={
+                s: make_gradients(module, groups[s], self.options.exchange) for s, module in modules.items()
+            },
             specs=specs,
             transport=self._transport,
             loss=loss,
@@ -164,13 +174,34 @@ class PipelineRunner:
         """Where failures of other ranks become known."""
         return self._watch
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of this rank's stages, for an optimizer."""
-        for stage in sorted(self.modules):
-            yield from self.modules[stage].parameters()
+    def parameters(self, stage: int | None = None) -> Iterator[nn.Parameter]:
+        """What an optimizer of this rank updates: the parameters of a stage of it, or of all.
+
+        With ``reduce-scatter`` this replica's shares of them; :meth:`gather` follows the update.
+        """
+        for own in sorted(self.modules) if stage is None else (stage,):
+            yield from self._equipment.gradients[own].parameters()
+
+    def gather(self) -> None:
+        """After an update: every replica gets what the others updated, where each has updated a share."""
+        self._doing = f"the gathering of parameters behind step {self.completed_steps - 1}"
+        with self._spreading():
+            started = [work for each in self._equipment.gradients.values() for work in each.gather()]
+            for work in started:
+                self._transport.settle(work, lambda: "the parameters that other replicas update")
+
+    def optimizer_state(self, stage: int, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """An optimizer's state by its stage's parameters; where replicas have shares, all of them call it."""
+        return self._equipment.gradients[stage].whole_state(optimizer)
+
+    def load_optimizer_state(
+        self, stage: int, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    ) -> None:
+        """Give an optimizer of :meth:`parameters` a state that :meth:`optimizer_state` gave."""
+        self._equipment.gradients[stage].load_state(optimizer, state)
 
     def step(self, batch: Tensor | None = None, target: Tensor | None = None) -> Tensor | None:
-        """Run forward and backward of one batch; afterwards every parameter's ``.grad`` is this batch's.
+        """Run forward and backward of one batch; afterwards :meth:`parameters` have its gradients.
 
         Parameters
         ----------
@@ -216,6 +247,26 @@ class PipelineRunner:
         """Leave; the other ranks go on to wait for what this one owes them, so leave together."""
         self._transport.close()
         self._watch.close()
+
+    def _make_stages(self) -> dict[int, Stage]:
+        divided = {op.stage for op in self.schedule.orders[self.world.rank] if op.kind is OpKind.B}
+        made = make_stages(
+            self.routes,
+            self.modules,
+            self.world.rank,
+            self.options.division,
+            divided=divided,
+            recompute=self.options.recompute,
+        )
+        for stage, one in made.items():
+            is_cut = stage in divided and one.division is Division.NATIVE
+            if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
+                raise InputError(
+                    f"stage {stage} is to recompute and to divide its backward natively, which would "
+                    "recompute once for every layer: apply defer_weights to it, or take a schedule that "
+                    "leaves BW whole"
+                )
+        return made
 
     def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
         """The microbatches of a batch or target, on the device."""

@@ -9,7 +9,7 @@ arrives at every joint; W starts again from each joint towards its own parameter
 A parameter with several joints (used twice in the stage) or none on the path takes its gradient in W from a
 whole backward, which is exact and costs the path again; so does all of a first stage, whose input has no
 gradient. Under activation checkpointing every joint recomputes: use the layers of :mod:`runtime.deferred`
-there. Nothing is freed between B and W, and the noted gradients come on top.
+there. Nothing is freed between B and W, and the noted gradients come on top; W frees as it goes.
 """
 
 from __future__ import annotations
@@ -80,14 +80,16 @@ def backward_inputs(
             hook.remove()
 
     def weight_work() -> None:
-        for node, own in joints.items():
+        # A whole backward passes all joints, so it comes first; after it each is passed for the last time.
+        for node, own in sorted(joints.items(), key=lambda joint: joint[0] is not None):
             edges, starts = list(outputs), list(grads)
             if node is not None:
                 given = [(n, g) for n, g in enumerate(arrived[node]) if g is not None]
                 edges, starts = [GradientEdge(node, n) for n, _ in given], [g for _, g in given]
                 if not given:  # no gradient arrived here
                     continue
-            gradients = torch.autograd.grad(edges, own, starts, retain_graph=True, allow_unused=True)
+            keep = node is None and len(joints) > 1
+            gradients = torch.autograd.grad(edges, own, starts, retain_graph=keep, allow_unused=True)
             for parameter, gradient in zip(own, gradients, strict=True):
                 if gradient is not None:
                     accumulate(parameter, gradient)

@@ -11,13 +11,14 @@ all its parts do; layers that treat every position by itself need nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.checkpoint import checkpoint
 
 from runtime.native_split import backward_inputs
 from runtime.routes import Routes
@@ -123,8 +124,8 @@ class SliceStage(Stage):
 
     Parameters
     ----------
-    index, module, division
-        As in :class:`Stage`.
+    index, module, division, divides, recompute
+        As in :class:`Stage`; a slice recomputes the whole stage at once.
     past
         For every microbatch what its slices so far keep, shared by all slices of the stage.
     """
@@ -135,8 +136,11 @@ class SliceStage(Stage):
         module: nn.Module,
         division: Division | None,
         past: defaultdict[int, list[Kept]],
+        *,
+        divides: bool = True,
+        recompute: bool = False,
     ) -> None:
-        super().__init__(index, module, division)
+        super().__init__(index, module, division, divides=divides, recompute=recompute)
         self._past = past
         self._kept_slices: dict[int, _KeptSlice] = {}
 
@@ -145,7 +149,7 @@ class SliceStage(Stage):
         x = x.detach().requires_grad_(self.index > 0 and x.is_floating_point())
         past = self._past[microbatch]
         with torch.enable_grad():
-            y, own = run_slice(self.module, x, past)
+            y, own = self._run(x, past)
             y = y if finish is None else finish(y)
         leaves = mapped(own, lambda made: _leaf(made, x))
         pairs = zip(flat(own), flat(leaves), strict=True)
@@ -157,6 +161,12 @@ class SliceStage(Stage):
         )
         past.append(leaves)
         return y.detach()
+
+    def _run(self, x: Tensor, past: list[Kept]) -> tuple[Tensor, Kept]:
+        if not self.recompute:
+            return run_slice(self.module, x, past)
+        found: tuple[Tensor, Kept] = checkpoint(run_slice, self.module, x, list(past), use_reentrant=False)
+        return found
 
     def backward(self, microbatch: int, grad: Tensor) -> Tensor | None:
         """BW, as in :class:`Stage`; gradients are added to what earlier slices keep."""
@@ -193,7 +203,13 @@ class SliceStage(Stage):
 
 
 def make_stages(
-    routes: Routes, modules: Mapping[int, nn.Module], rank: int, division: Division | None
+    routes: Routes,
+    modules: Mapping[int, nn.Module],
+    rank: int,
+    division: Division | None,
+    *,
+    divided: Collection[int],
+    recompute: bool = False,
 ) -> dict[int, Stage]:
     """A rank's stages, by their number in the schedule.
 
@@ -205,6 +221,10 @@ def make_stages(
         By stage of the model; those that run the same one share it.
     rank, division
         Whose they are, and how their backwards are divided.
+    divided
+        The stages that run B and W.
+    recompute
+        As in :class:`Stage`.
 
     Raises
     ------
@@ -212,15 +232,20 @@ def make_stages(
         When there are slices and a module cannot compute them, or no layer of one defers that is to.
     """
     made: dict[int, Stage] = {}
+    own = routes.problem.stages_by_rank[rank]
+    with_division = {routes.model_stage(stage) for stage in own if stage in divided}
     pasts: dict[int, defaultdict[int, list[Kept]]] = defaultdict(lambda: defaultdict(list))
-    for stage in routes.problem.stages_by_rank[rank]:
+    for stage in own:
         model_stage = routes.model_stage(stage)
-        module = modules[model_stage]
+        module, divides = modules[model_stage], model_stage in with_division
         if routes.num_slices == 1:
-            made[stage] = Stage(model_stage, module, division)
+            made[stage] = Stage(model_stage, module, division, divides=divides, recompute=recompute)
         else:
             check_sliceable(model_stage, module)
-            made[stage] = SliceStage(model_stage, module, division, pasts[model_stage])
+            past = pasts[model_stage]
+            made[stage] = SliceStage(
+                model_stage, module, division, past, divides=divides, recompute=recompute
+            )
     return made
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from runtime.deferred import WeightWork, attach_queue
+from runtime.deferred import WeightWork, attach_queue, detach_queue
 from runtime.native_split import backward_input
+from runtime.recomputation import run_recomputing
 from synth.errors import InputError
 
 
@@ -44,6 +45,10 @@ class Stage:
         From one tensor to one tensor, the microbatch's rows the first dimension of both.
     division
         How its backward is divided; by default ``deferred`` where the module has a deferring layer.
+    divides
+        Whether it ever runs B and W; where it does not, deferring layers are torch's own, which are quicker.
+    recompute
+        Whether it keeps its blocks' inputs alone (:mod:`runtime.recomputation`).
 
     Raises
     ------
@@ -51,14 +56,24 @@ class Stage:
         When it is to be divided by deferring and no layer of it defers.
     """
 
-    def __init__(self, index: int, module: nn.Module, division: Division | None = None) -> None:
-        self.index, self.module = index, module
+    def __init__(
+        self,
+        index: int,
+        module: nn.Module,
+        division: Division | None = None,
+        *,
+        divides: bool = True,
+        recompute: bool = False,
+    ) -> None:
+        self.index, self.module, self.recompute = index, module, recompute
         self._queue = attach_queue(module)
         if division is Division.DEFERRED and self._queue is None:
             raise InputError(
                 f"no layer of stage {index} defers: apply defer_weights to it, or divide natively"
             )
         self.division = division or (Division.NATIVE if self._queue is None else Division.DEFERRED)
+        if not divides:
+            detach_queue(module)
         self._kept: dict[int, _Kept] = {}
         self._weight_work: dict[int, list[WeightWork]] = {}
 
@@ -80,7 +95,7 @@ class Stage:
         """
         x = x.detach().requires_grad_(self.index > 0 and x.is_floating_point())
         with torch.enable_grad():
-            y: Tensor = self.module(x)
+            y: Tensor = run_recomputing(self.module, x) if self.recompute else self.module(x)
             y = y if finish is None else finish(y)
         self._kept[microbatch] = _Kept(x, get_gradient_edge(y) if y.requires_grad else None)
         return y.detach()

@@ -20,8 +20,10 @@ import torch
 
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
+from runtime.devices import shared_device
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
+from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage, next_token_loss
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
-        world = join(schedule.problem.num_ranks, timeout_s=options.timeout)
+        world = _join(options, schedule.problem.num_ranks)
         _train(options, schedule, world)
     except (InputError, PipelineError) as error:
         print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
@@ -77,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of weights and text (default %(default)s)")
     add("--bfloat16", action="store_true", help="mixed precision: compute in bfloat16, keep float32 weights")
     add("--division", choices=list(Division), default=Division.DEFERRED, help="how B and W divide a backward")
+    add("--share-gpu", action="store_true", help="several ranks on one GPU; needs NVIDIA's MPS (untried)")
+    add("--recompute", action="store_true", help="keep blocks' inputs alone, compute the rest again")
+    add(
+        "--gradients",
+        choices=list(Exchange),
+        default=Exchange.ALL_REDUCE,
+        help="what replicas do: reduce-scatter gives each a share to update (default %(default)s)",
+    )
     add("--timeline", metavar="PATH", help="write when each op of the last step ran, a timeline document")
     add("--checkpoints", metavar="FOLDER", help="write a checkpoint after the last step")
     add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
@@ -90,13 +100,21 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _join(options: argparse.Namespace, num_ranks: int) -> World:
+    device = None
+    if options.share_gpu:
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        device = shared_device(local, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return join(num_ranks, device=device, is_staged=options.share_gpu, timeout_s=options.timeout)
+
+
 def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
     if world.device.type == "cpu":
         torch.set_num_threads(1)  # several ranks share the cores
     runner = _make_runner(options, schedule, world)
     optimizers = {
-        stage: torch.optim.AdamW(module.parameters(), lr=options.learning_rate)
-        for stage, module in runner.modules.items()
+        stage: torch.optim.AdamW(runner.parameters(stage), lr=options.learning_rate)
+        for stage in runner.modules
     }
     with runner.watch.spreading(lambda: "training"):
         if options.resume is not None:
@@ -143,6 +161,8 @@ def _make_runner(options: argparse.Namespace, schedule: Schedule, world: World) 
             timeout_s=options.timeout,
             seed=options.seed,
             autocast=torch.bfloat16 if options.bfloat16 else None,
+            recompute=options.recompute,
+            exchange=Exchange(options.gradients),
             slice_positions=options.slice_positions,
         ),
     )
@@ -164,6 +184,7 @@ def _step(
     loss = runner.step(text[:, :-1], text[:, 1:])
     for optimizer in optimizers.values():
         optimizer.step()
+    runner.gather()
     if loss is not None and runner.is_first_with_loss:
         seconds = time.monotonic() - before
         print(f"step {number}  loss {loss.item():.6f}  {seconds:.3f} s", flush=True)

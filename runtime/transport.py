@@ -1,4 +1,8 @@
-"""Activations and gradients between ranks: asynchronous, in the plan's order, into buffers used again."""
+"""Activations and gradients between ranks: asynchronous, in the plan's order, into buffers used again.
+
+Between ranks that share a GPU they pass through pinned host memory: copied there before they are sent, and
+back once they are there; both copies wait for the device.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ from runtime.world import World
 class Buffers:
     """Tensors to receive into, taken again once given back: there are as many as were needed at once."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, *, is_pinned: bool = False) -> None:
+        self._device, self._is_pinned = device, is_pinned
         self._free: dict[TensorSpec, list[Tensor]] = defaultdict(list)
         self.made = 0
 
@@ -31,7 +35,7 @@ class Buffers:
         if self._free[spec]:
             return self._free[spec].pop()
         self.made += 1
-        return torch.empty(spec.shape, dtype=spec.dtype, device=self._device)
+        return torch.empty(spec.shape, dtype=spec.dtype, device=self._device, pin_memory=self._is_pinned)
 
     def give_back(self, tensor: Tensor) -> None:
         """Let a tensor be taken again: nothing may read it any more."""
@@ -55,6 +59,9 @@ class Transport:
 
     def __init__(self, world: World, watch: Watch, specs: Mapping[int, TensorSpec], timeout_s: float) -> None:
         self.buffers = Buffers(world.device)
+        on_cuda = world.device.type == "cuda"
+        self._host = Buffers(torch.device("cpu"), is_pinned=on_cuda) if world.is_staged else None
+        self._streams_wait = on_cuda and not world.is_staged
         self._world, self._watch = world, watch
         self._specs, self._timeout_s = specs, timeout_s
         # One thread for each sender: its messages come in order, and wait for no other rank's.
@@ -65,7 +72,7 @@ class Transport:
 
     def post(self, message: Message) -> None:
         """Make ready to receive a message; returns at once."""
-        buffer = self.buffers.take(self._spec(message))
+        buffer = (self._host or self.buffers).take(self._spec(message))
         peer = self._world.process_of(message.sender)
         post = partial(dist.irecv, buffer, peer, group=self._group(message), tag=message.number)
         work = self._begin(post, partial(_coming, message))
@@ -75,7 +82,11 @@ class Transport:
         """Wait for a message that was posted; give its buffer back when nothing reads it any more."""
         arrival, buffer = self._posted.pop(message)
         self._wait(self._receivers[message.sender], arrival, partial(_coming, message))
-        return buffer
+        if self._host is None:
+            return buffer
+        arrived = self.buffers.take(self._spec(message)).copy_(buffer)
+        self._host.give_back(buffer)
+        return arrived
 
     def settle(self, work: dist.Work, what: Callable[[], str]) -> None:
         """Wait until an operation that is no message is done."""
@@ -84,6 +95,8 @@ class Transport:
     def send(self, message: Message, tensor: Tensor) -> None:
         """Send off a tensor, which nothing may write any more; returns at once."""
         self._let_go()
+        if self._host is not None:
+            tensor = self._host.take(TensorSpec.of(tensor)).copy_(tensor)
         peer = self._world.process_of(message.receiver)
         send = partial(dist.isend, tensor, peer, group=self._group(message), tag=message.number)
         work = self._begin(send, partial(_leaving, message))
@@ -91,18 +104,15 @@ class Transport:
 
     def finish(self) -> None:
         """Wait until everything sent has left."""
-        for message, arrival, _ in self._leaving:
+        while self._leaving:
+            message, arrival, _ = self._leaving[0]
             self._wait(self._sender, arrival, partial(_leaving, message))
-        self._leaving.clear()
+            self._drop_oldest()
 
     def close(self) -> None:
         """End the threads that wait."""
         for waiter in (*self._receivers.values(), self._sender, self._others):
             waiter.close()
-
-    @property
-    def _is_cuda(self) -> bool:
-        return self._world.device.type == "cuda"
 
     def _begin(self, start: Callable[[], dist.Work | None], what: Callable[[], str]) -> dist.Work | None:
         """Start a transfer; where the peer has gone already, say why it has rather than how gloo puts it."""
@@ -114,11 +124,11 @@ class Transport:
 
     def _arrival(self, waiter: Waiter, work: dist.Work | None) -> Arrival:
         assert work is not None, "this process is in the group"
-        return Arrival(work) if self._is_cuda else waiter.submit(work)
+        return Arrival(work) if self._streams_wait else waiter.submit(work)
 
     def _wait(self, waiter: Waiter, arrival: Arrival, what: Callable[[], str]) -> None:
-        """Wait until an operation is done; on CUDA it is the stream that waits, not this thread."""
-        if self._is_cuda:
+        """Wait until an operation is done; with NCCL it is the stream that waits, not this thread."""
+        if self._streams_wait:
             arrival.work.wait()
         else:
             waiter.wait(arrival, self._timeout_s, what)
@@ -126,10 +136,15 @@ class Transport:
     def _let_go(self) -> None:
         """Let go of sent tensors that have left, the oldest first."""
         while self._leaving and self._has_left(self._leaving[0][1]):
-            self._leaving.pop(0)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, _, tensor = self._leaving.pop(0)
+        if self._host is not None:
+            self._host.give_back(tensor)
 
     def _has_left(self, arrival: Arrival) -> bool:
-        if self._is_cuda:
+        if self._streams_wait:
             return arrival.work.is_completed()
         return arrival.done.is_set() and arrival.error is None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import permutations, product
 
 import torch
 from torch import distributed as dist
 
+from runtime.devices import own_device
 from runtime.errors import PipelineError
 from synth.errors import InputError
 
@@ -37,6 +37,8 @@ class World:
     directions
         For (sender, receiver), the group that carries their messages. gloo needs none: it carries all over
         ``pipeline``. On NCCL each direction has its own, so that no message waits behind one of another.
+    is_staged
+        Whether messages pass through host memory, as they do between ranks that share a GPU.
     """
 
     rank: int
@@ -48,6 +50,7 @@ class World:
     pipeline: Group
     replicas: Group | None
     directions: dict[tuple[int, int], Group]
+    is_staged: bool = False
 
     @property
     def number(self) -> int:
@@ -59,7 +62,13 @@ class World:
         return self.replica * self.num_ranks + rank
 
 
-def join(num_ranks: int, *, device: torch.device | None = None, timeout_s: float = 60.0) -> World:
+def join(
+    num_ranks: int,
+    *,
+    device: torch.device | None = None,
+    is_staged: bool = False,
+    timeout_s: float = 60.0,
+) -> World:
     """Meet the other processes as ``torchrun`` set them up; every process calls this once.
 
     Parameters
@@ -69,19 +78,21 @@ def join(num_ranks: int, *, device: torch.device | None = None, timeout_s: float
     device
         Where to compute: by default this process's GPU where there are as many as local processes, else
         the CPU.
+    is_staged
+        Whether messages pass through host memory: with a device of :func:`runtime.devices.shared_device`.
     timeout_s
         For how long any operation of the groups may take.
 
     Raises
     ------
     InputError
-        When the number of processes is no multiple of ``num_ranks``.
+        As :func:`join_at`.
     PipelineError
         When not all of them come in time.
     """
     timeout = timedelta(seconds=timeout_s)
     store, process, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
-    return join_at(store, process, size, num_ranks, device=device, timeout_s=timeout_s)
+    return join_at(store, process, size, num_ranks, device=device, is_staged=is_staged, timeout_s=timeout_s)
 
 
 def join_at(
@@ -91,6 +102,7 @@ def join_at(
     num_ranks: int,
     *,
     device: torch.device | None = None,
+    is_staged: bool = False,
     timeout_s: float = 60.0,
 ) -> World:
     """Meet the other processes at a store; otherwise as :func:`join`.
@@ -98,7 +110,7 @@ def join_at(
     Raises
     ------
     InputError
-        When ``num_processes`` is no multiple of ``num_ranks``.
+        When ``num_processes`` is no multiple of ``num_ranks``, or more than that share GPUs.
     PipelineError
         When not all of them come in time.
     """
@@ -107,19 +119,25 @@ def join_at(
             f"{num_processes} processes are started for a schedule of {num_ranks} ranks: start {num_ranks}, "
             "or a multiple of it for replicas"
         )
-    device = _own_device(process) if device is None else device
+    if is_staged and num_processes > num_ranks:
+        raise InputError(
+            f"{num_processes} processes are to share GPUs in a schedule of {num_ranks} ranks, and replicas "
+            f"need GPUs of their own: start {num_ranks}"
+        )
+    device = own_device(process) if device is None else device
     if device.type == "cuda":
         torch.cuda.set_device(device)
     store.set_timeout(timedelta(seconds=timeout_s))
     try:
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
+            "nccl" if device.type == "cuda" and not is_staged else "gloo",
             store=dist.PrefixStore("group", store),
             rank=process,
             world_size=num_processes,
             timeout=timedelta(seconds=timeout_s),
         )
-        return _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+        world = _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+        return replace(world, is_staged=is_staged)
     except RuntimeError as error:  # torch has no one type for this
         raise PipelineError(
             f"not all of the {num_processes} processes met within {timeout_s:g} s: start them all, and see "
@@ -144,7 +162,7 @@ def _groups(
         for s in range(num_ranks if num_replicas > 1 else 0)
     ]
     directions: dict[tuple[int, int], Group] = {}
-    pairs = permutations(range(num_ranks), 2) if device.type == "cuda" else ()
+    pairs = permutations(range(num_ranks), 2) if dist.get_backend() == "nccl" else ()
     for (a, b), r in product(pairs, range(num_replicas)):
         made = group([r * num_ranks + a, r * num_ranks + b], "nccl")
         if r == replica and rank in (a, b):
@@ -176,11 +194,3 @@ def _send_a_first_message(
     else:
         dist.recv(message, sender, group=group)
     torch.cuda.synchronize(device)
-
-
-def _own_device(process: int) -> torch.device:
-    local = int(os.environ.get("LOCAL_RANK", process))
-    enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(
-        os.environ.get("LOCAL_WORLD_SIZE", local + 1)
-    )
-    return torch.device("cuda", local) if enough else torch.device("cpu")

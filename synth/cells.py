@@ -134,6 +134,10 @@ def _why_unknown(op: Op, problem: Problem, letters: Mapping[OpKind, str]) -> str
     if op.microbatch >= problem.num_microbatches:
         return f"the problem has {_count(problem.num_microbatches, 'microbatch')}, numbered from 0"
     offered = [kind for kind, _ in problem.stages[op.stage].offered]
+    if op.kind is OpKind.R and op.kind in offered:
+        return "" if op.microbatch == 0 else "a sum of gradients runs once, as microbatch 0"
+    if op.microbatch not in problem.microbatches_of(op.stage):
+        return f"stage {op.stage} does not carry microbatch {op.microbatch}"
     if op.kind in offered:
         return ""
     names = ", ".join(letters[kind] for kind in offered)
@@ -179,7 +183,7 @@ def _missing(cells: Cells, present: set[Op], problem: Problem) -> Iterator[str]:
     is_open = problem.placement.kind is PlacementKind.AUTO
     for stage, rank in enumerate(problem.stage_to_rank):
         to = "" if is_open else f" to row {rank + 1}"
-        for microbatch in range(problem.num_microbatches):
+        for microbatch in problem.microbatches_of(stage):
             ops = {kind: Op(kind, stage, microbatch) for kind in PASSES}
             due = [ops[OpKind.F]]
             if ops[OpKind.B] in present or ops[OpKind.W] in present:
@@ -187,6 +191,8 @@ def _missing(cells: Cells, present: set[Op], problem: Problem) -> Iterator[str]:
             elif ops[OpKind.BW] not in present:
                 due.append(ops[OpKind.B if problem.stages[stage].must_divide else OpKind.BW])
             yield from (f"no cell runs {cells.name(op)}: add it{to}" for op in due if op not in present)
+        if problem.stages[stage].R is not None and Op(OpKind.R, stage, 0) not in present:
+            yield f"no cell runs {cells.name(Op(OpKind.R, stage, 0))}: add it{to}"
 
 
 def _without_ops(cells: Cells, problem: Problem) -> Iterator[str]:

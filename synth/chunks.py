@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 
 from synth.errors import InputError
+from synth.flows import as_chain
 from synth.ops import OpKind
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import OpCost, Problem, StageCosts
@@ -125,15 +127,17 @@ def merge_into_ranks(problem: Problem) -> Problem:
     """The same model with one stage per rank: neighbouring stages merged, as evenly by count as can be.
 
     Costs and static bytes add up; a merged stage offers B and W, or BW, where all of its parts do, and the
-    cheaper whole backward of each part where they differ. There is no memory limit.
+    cheaper whole backward of each part where they differ. There is no memory limit. Of directions
+    and slices it is the chain that they were laid out from (:func:`synth.flows.as_chain`).
     """
+    problem = as_chain(problem)
     if problem.num_stages == problem.num_ranks:
         return replace(problem, memory_limit_bytes=None)
     share, extra = divmod(problem.num_stages, problem.num_ranks)
     sizes = [share + (rank < extra) for rank in range(problem.num_ranks)]
     firsts = [sum(sizes[:rank]) for rank in range(problem.num_ranks)]
     chain = tuple(
-        _merge(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
+        merge_stages(problem.stages[first : first + size]) for first, size in zip(firsts, sizes, strict=True)
     )
     return replace(
         problem,
@@ -144,6 +148,8 @@ def merge_into_ranks(problem: Problem) -> Problem:
 
 
 def _check_one_stage_per_rank(problem: Problem, chunks: str) -> None:
+    if not problem.is_chain:
+        raise InputError(f"--chunks {chunks} is given for directions or slices: leave it out")
     if problem.num_stages != problem.num_ranks:
         raise InputError(
             f"--chunks {chunks} is given with {problem.num_stages} stages on {problem.num_ranks} ranks: "
@@ -225,10 +231,15 @@ def _largest_rounding(problem: Problem, chunks: int) -> int:
     )
 
 
-def _merge(parts: tuple[StageCosts, ...]) -> StageCosts:
+def merge_stages(parts: Sequence[StageCosts]) -> StageCosts:
+    """Neighbouring stages as one: see :func:`merge_into_ranks`.
+
+    It sums its gradients over replicas where all its parts do.
+    """
     divides = all(part.can_divide for part in parts)
     may_not = not divides or all(not part.must_divide for part in parts)
     versions = {part.weight_versions for part in parts}
+    sums = [part.R for part in parts if part.R is not None]
     # Where the parts hold different numbers of versions, all but the first count as static.
     alike = len(versions) == 1
     return StageCosts(
@@ -236,6 +247,7 @@ def _merge(parts: tuple[StageCosts, ...]) -> StageCosts:
         B=_sum([part.cost(OpKind.B) for part in parts]) if divides else None,
         W=_sum([part.cost(OpKind.W) for part in parts]) if divides else None,
         BW=_sum([_whole_backward(part) for part in parts]) if may_not else None,
+        R=_sum(sums) if len(sums) == len(parts) else None,
         static_bytes=sum(part.static_bytes if alike else part.held_bytes for part in parts),
         weight_bytes=sum(part.weight_bytes for part in parts),
         weight_versions=versions.pop() if alike else 1,

@@ -2,8 +2,8 @@
 
 The first of the three levels in "A Tabular Schedule Abstraction for Communication-Aware Evaluation of
 Pipeline-Parallel LLM Training" (arXiv 2605.24006). A schedule that can be run here has its formulas in its
-baseline (:mod:`synth.baselines`), held to measured schedules; those that need several copies of the weights,
-parts of a sequence or moving activations away stand here as published.
+baseline (:mod:`synth.baselines`), held to measured schedules; those that cannot, or whose published formula
+leaves out what a schedule here takes, stand here as published.
 
 Symbols: p ranks, m microbatches, v stages per rank, s parts of a sequence; F, B, W, BW ticks of one stage;
 c ticks per transfer; A bytes that F allocates on one stage, A_W bytes still held between B and W.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
-from synth.baselines import BASELINES
+from synth.baselines import BASELINES, baseline_problem
 from synth.errors import InputError
 from synth.placement import PlacementKind
 from synth.problem import Objective, OpCost, Problem, StageCosts, uniform_problem
@@ -138,42 +138,35 @@ def _two_copies(_: Setting) -> int:
 
 
 def _of_baseline(
-    name: str, bubble: str, peak: str, domain: str, kind: PlacementKind = PlacementKind.LOOP
+    name: str,
+    bubble: str,
+    peak: str,
+    domain: str,
+    kind: PlacementKind = PlacementKind.LOOP,
+    weight_copies: Callable[[Setting], int] = _one_copy,
 ) -> Formula:
     """The formulas that a baseline brings; its placement is one on which it exists."""
     baseline = BASELINES[name]
-
-    def peak_bytes(setting: Setting) -> int | None:
-        peaks = baseline.peak_bytes(setting.problem(kind))
-        return None if peaks is None else max(peaks)
-
     return Formula(
         name=name,
         source=baseline.source,
         bubble=bubble,
         peak=peak,
         domain=domain,
-        bubble_ticks=lambda setting: baseline.bubble_ticks(setting.problem(kind)),
-        peak_bytes=peak_bytes,
-        weight_copies=_one_copy,
+        bubble_ticks=lambda setting: baseline.bubble_ticks(baseline_problem(name, setting.problem(kind))),
+        peak_bytes=_peak_of_baseline(name, kind),
+        weight_copies=weight_copies,
     )
 
 
-def _chimera_bubble_ticks(setting: Setting) -> int | None:
-    """The published ratio (p-2)/(2m+p-2), as ticks: (p/2-1)(F+BW)."""
-    p, m = setting.num_ranks, setting.num_microbatches
-    if p % 2 or m % p or setting.F != setting.BW or setting.transfer_ticks or setting.chunks > 1:
-        return None
-    return (p // 2 - 1) * (setting.F + setting.BW)
+def _peak_of_baseline(name: str, kind: PlacementKind = PlacementKind.LOOP) -> Callable[[Setting], int | None]:
+    """What a baseline's fullest rank holds."""
 
+    def peak_bytes(setting: Setting) -> int | None:
+        peaks = BASELINES[name].peak_bytes(baseline_problem(name, setting.problem(kind)))
+        return None if peaks is None else max(peaks)
 
-def _dualpipe_bubble_ticks(setting: Setting) -> int | None:
-    """(p/2-1)(F&B + BW - 3W), F&B taken as F + BW."""
-    p, m = setting.num_ranks, setting.num_microbatches
-    idle = setting.F + 2 * setting.BW - 3 * setting.W
-    if p % 2 or m % 2 or m < 2 * p or setting.transfer_ticks or setting.chunks > 1 or idle < 0:
-        return None
-    return (p // 2 - 1) * idle
+    return peak_bytes
 
 
 def _flushed_bubble_ticks(setting: Setting) -> int | None:
@@ -258,45 +251,50 @@ def _of_baselines() -> Iterable[Formula]:
         "(pv+p-1)·A + (mv-pv-p+1)·A_W",
         "m a multiple of p from 2p on, 2W ≤ F, c ≤ W, c ≤ B",
     )
+    yield from _of_two_directions()
+
+
+def _of_two_directions() -> Iterable[Formula]:
+    yield _of_baseline(
+        "chimera",
+        "(p-2)(max(F, BW) + (m/p-1)|BW-F|)",
+        "min(p, m)·A",
+        "p even, m a multiple of p, c = 0; (p-2)(F+BW) - (m-2)min(F, BW) for even m ≤ p",
+        weight_copies=_two_copies,
+    )
+    yield _of_baseline(
+        "chimera-asymmetric",
+        "(p-2)(F+BW-u + (m/p-1)(F+BW-2u)), u = min(F, BW, (F+BW)/3)",
+        "min(p, m)·A",
+        "p even, m a multiple of p, c = 0, F, BW and A multiples of 3; (p-2)(F+BW) - (m-2)u for even m ≤ p",
+        weight_copies=_two_copies,
+    )
+    yield _of_baseline(
+        "dualpipe",
+        "(p/2-1)(F+B-W) + (5p/2-3)c",
+        "(p+1)·A",
+        "p even, m even, m ≥ 2p, W ≤ B, B+2c ≤ F ≤ B+W, no overlap",
+        weight_copies=_two_copies,
+    )
 
 
 def _of_papers() -> Iterable[Formula]:
     yield Formula(
-        name="chimera",
-        source="Li and Hoefler, Chimera, arXiv 2107.06925, table 2",
-        bubble="(p/2-1)(F+BW)",
-        peak="p·A",
-        domain="p even, m a multiple of p, F = BW, c = 0",
-        bubble_ticks=_chimera_bubble_ticks,
-        peak_bytes=_held_chunks(lambda setting: setting.num_ranks),
-        weight_copies=_two_copies,
-    )
-    yield Formula(
-        name="dualpipe",
-        source="DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, table 2",
-        bubble="(p/2-1)(F&B+BW-3W)",
-        peak="(p+1)·A",
-        domain="p even, m even, m ≥ 2p, c = 0; F&B, an overlapped pair, taken as F + BW",
-        bubble_ticks=_dualpipe_bubble_ticks,
-        peak_bytes=_held_chunks(lambda setting: setting.num_ranks + 1),
-        weight_copies=_two_copies,
-    )
-    yield Formula(
         name="bpipe",
-        source="Kim et al., BPipe, ICML 2023",
+        source=BASELINES["bpipe"].source,
         bubble="(p-1)(F+BW)",
-        peak="⌈(p+2)/2⌉·A",
-        domain="m ≥ p, c = 0, moving activations between ranks hidden",
+        peak="min(p, m, ⌈(p+2)/2⌉)·A",
+        domain="c = 0, moving activations between ranks hidden, which takes at most 2 ticks each here",
         bubble_ticks=_flushed_bubble_ticks,
-        peak_bytes=_held_chunks(lambda setting: (setting.num_ranks + 3) // 2),
+        peak_bytes=_peak_of_baseline("bpipe"),
         weight_copies=_one_copy,
     )
     yield Formula(
         name="seq1f1b",
-        source="Sun et al., Seq1F1B, arXiv 2406.03488",
+        source=BASELINES["seq1f1b"].source,
         bubble="(p-1)(F+BW)/s",
         peak="(s+p-1)/s·A",
-        domain="m ≥ p, c = 0, s parts of equal time and memory, keys and values not counted",
+        domain="m ≥ p, c = 0, s parts of equal time and memory, keys and values among the activations",
         bubble_ticks=_seq1f1b_bubble_ticks,
         peak_bytes=_held_chunks(
             lambda setting: Fraction(setting.segments + setting.num_ranks - 1, setting.segments)

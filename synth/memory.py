@@ -11,7 +11,6 @@ from synth.baselines import baseline_orders
 from synth.chunks import merge_into_ranks
 from synth.errors import InfeasibleError, InputError
 from synth.flow_memory import flow_needed_bytes, flow_serial_orders
-from synth.flows import as_chain
 from synth.ops import Op, OpKind, RankOrders
 from synth.placement import PlacementKind
 from synth.problem import Problem, StageCosts
@@ -33,7 +32,7 @@ def one_f_one_b_bytes(problem: Problem) -> int:
 
     With several stages per rank it is 1F1B of the same total model, one chunk per rank (FORMATS.md).
     """
-    merged = merge_into_ranks(as_chain(problem))
+    merged = merge_into_ranks(problem)
     peaks = peak_memory_bytes(merged, baseline_orders("1f1b", merged))
     return max(peak - static for peak, static in zip(peaks, merged.static_bytes_by_rank, strict=True))
 

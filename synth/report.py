@@ -19,9 +19,11 @@ from synth.comparison import Comparison, Times
 from synth.explain.idle import RankIdle, Wait
 from synth.explain.what_if import Answer
 from synth.grid import render_grid
+from synth.levels import FormulaLevel, Levels, Standing
 from synth.problem import Objective, Problem
 from synth.schedule import Metrics, Schedule, fits
 from synth.simulate import ChannelUse
+from synth.stage_names import how_stages_read, shape_words
 
 GRID_SLOTS = 18
 """How many slots of a schedule are shown."""
@@ -38,12 +40,16 @@ NARROWEST_SENTENCE = 24
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A schedule in a comparison; without metrics, the reason why there is none."""
+    """A schedule in a comparison; without metrics, the reason why there is none.
+
+    ``note`` says what else is to know of it: that it is of another problem than the others, say.
+    """
 
     name: str
     metrics: Metrics | None
     certificate: Certificate | None = None
     reason: str = ""
+    note: str = ""
 
 
 def comparison_table(problem: Problem, rows: Sequence[Row]) -> Table:
@@ -66,9 +72,10 @@ def print_table(console: Console, table: Table) -> None:
     console.print(table, crop=False)
 
 
-def reasons(rows: Sequence[Row]) -> list[str]:
-    """Why some rows have no schedule, one line each."""
-    return [f"{row.name}: {row.reason}" for row in rows if row.metrics is None]
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Why some rows have no schedule, and what else is to know of others, one line each."""
+    said = [(row.name, row.reason if row.metrics is None else row.note) for row in rows]
+    return [f"{name}: {remark}" for name, remark in said if remark]
 
 
 def memory_table(problem: Problem, rows: Sequence[Row]) -> Table:
@@ -140,6 +147,72 @@ def channel_table(uses: Sequence[ChannelUse]) -> Table:
     return plain_table(title, ("link", "transfers", "busy", "waited"), rows)
 
 
+def levels_table(
+    problem: Problem, rows: Sequence[Levels], standings: Sequence[Standing], *, plain: bool
+) -> Table:
+    """Schedules at three levels, the best of the last first; behind a rank, how far it rose or fell.
+
+    Parameters
+    ----------
+    problem
+        What they are schedules of.
+    rows, standings
+        One each for every schedule.
+    plain
+        Whether to mark with ASCII.
+    """
+    table = empty_table(f"{_title(problem)}: formulas (1), slot table (2), simulation (3)")
+    table.add_column("schedule", no_wrap=True)
+    first, second = ("1 idle", "1 peak", "copies", "1 rank"), ("2 slots", "2 idle", "2 peak", "2 rank")
+    third = ("3 seconds", "3 idle", "3 peak bytes", "fits", "3 rank")
+    for heading in (*first, *second, *third):
+        table.add_column(heading, justify="right", no_wrap=True)
+    by_time = sorted(zip(rows, standings, strict=True), key=lambda pair: pair[0].simulation.seconds)
+    for row, standing in by_time:
+        table.add_row(row.name, *_level_cells(row, standing, plain))
+    return with_whole_numbers(table)
+
+
+def _level_cells(row: Levels, standing: Standing, plain: bool) -> list[str]:
+    slots, simulation = row.slots, row.simulation
+    return [
+        *_formula_cells(row.formula),
+        "-" if standing.places[0] is None else str(standing.places[0]),
+        f"{float(slots.slots):g}",
+        f"{slots.idle_share:.1%}",
+        _short(slots.peak_activations),
+        _change(standing.rises[0], plain) + str(standing.places[1]),
+        f"{float(simulation.seconds):.4g}",
+        f"{simulation.idle_share:.1%}",
+        str(round(simulation.peak_bytes)),
+        "yes" if simulation.fits else "no",
+        _change(standing.rises[1], plain) + str(standing.places[2]),
+    ]
+
+
+def _formula_cells(formula: FormulaLevel | None) -> list[str]:
+    if formula is None:
+        return ["-", "-", "-"]
+    idle, peak = formula.idle_share, formula.peak_activations
+    return [
+        "-" if idle is None else f"{float(idle):.1%}",
+        "-" if peak is None else _short(peak),
+        str(formula.weight_copies),
+    ]
+
+
+def _short(number: Fraction) -> str:
+    return f"{float(number):.2f}".rstrip("0").rstrip(".")
+
+
+def _change(rises: int | None, plain: bool) -> str:
+    """By how many places a schedule rose or fell, nothing where it kept its place."""
+    if not rises:
+        return ""
+    up, down = ("+", "-") if plain else ("▲", "▼")
+    return f"{up if rises > 0 else down}{abs(rises)} "
+
+
 def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of short cells, none of them cut off."""
     table = empty_table(title)
@@ -184,7 +257,9 @@ def first_steps(schedule: Schedule, columns: int) -> str | None:
     if schedule.problem.num_ranks > LARGEST_GRID:
         return None
     slot = min(timed.end - timed.start for rank in schedule.ranks for timed in rank)
-    return render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
+    grid = render_grid(schedule, slot_ticks=slot, last_slot=GRID_SLOTS, columns=columns)
+    reading = how_stages_read(schedule.problem)
+    return f"{grid}\n{reading}" if reading else grid
 
 
 def empty_table(title: str) -> Table:
@@ -206,7 +281,7 @@ def with_whole_numbers(table: Table) -> Table:
 def _title(problem: Problem) -> str:
     name = problem.name or "problem"
     return (
-        f"{name}: {problem.num_ranks} ranks, {problem.num_stages} stages ({problem.placement.kind}), "
+        f"{name}: {problem.num_ranks} ranks, {shape_words(problem)} ({problem.placement.kind}), "
         f"{problem.num_microbatches} microbatches, {problem.objective}"
     )
 

@@ -198,7 +198,7 @@ def _read_cells(text: str) -> Cells:
                 blank.append((row, column))
             elif op is None:
                 faults.append(
-                    f"row {row}, column {column} is {shown(word)}: write stage, kind F, B, W or BW, and "
+                    f"row {row}, column {column} is {shown(word)}: write stage, kind F, B, W, BW or R, and "
                     "microbatch, as in 2F0, and leave idle slots blank"
                 )
             else:

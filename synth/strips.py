@@ -14,6 +14,7 @@ from synth.colours import shade
 from synth.ops import OpKind, TimedOp
 from synth.problem import Problem
 from synth.schedule import Schedule
+from synth.stage_names import how_stages_read
 
 IDLE = "·"
 
@@ -49,7 +50,7 @@ def coloured_strips(schedule: Schedule, columns: int, *, ticks: int | None = Non
             if timed is None:
                 text.append(IDLE * count, Style(dim=True))
             else:
-                label = str(timed.op.microbatch)
+                label = "R" if timed.op.kind is OpKind.R else str(timed.op.microbatch)
                 shown = label if len(label) < count else ""
                 text.append(shown.ljust(count), styles[timed.op.stage, timed.op.kind])
         text.append("\n")
@@ -57,9 +58,13 @@ def coloured_strips(schedule: Schedule, columns: int, *, ticks: int | None = Non
 
 
 def legend(problem: Problem) -> Text:
-    """The colours of the kinds of op that a problem has, by chunk where a rank holds several."""
+    """The colours of the kinds of op that a problem has, by chunk where a rank holds several.
+
+    Of a flow, chunks are the stages of a rank, and one line says how a stage's number reads.
+    """
     styles = _styles(problem)
     text = Text()
+    reading = how_stages_read(problem)
     chunks = max(problem.stages_by_rank, key=len)
     for kind in OpKind:
         for chunk, stage in enumerate(chunks):
@@ -67,7 +72,8 @@ def legend(problem: Problem) -> Text:
                 number = f" chunk {chunk}" if len(chunks) > 1 else ""
                 text.append(f" {kind}{number} ", styles[stage, kind])
                 text.append(" ")
-    return text.append(f"{IDLE} idle")
+    text.append(f"{IDLE} idle")
+    return text.append(f"\n {reading}; a chunk is one of a rank's stages") if reading else text
 
 
 def _styles(problem: Problem) -> dict[tuple[int, OpKind], Style]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from synth.graph import build_graph, divided_in_orders
-from synth.ops import Op, TimedOp
+from synth.graph import KINDS, build_graph, divided_in_orders
+from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Links, OpCost
 from synth.schedule import Schedule
 
@@ -61,13 +61,15 @@ def _steps(static: int, rank: tuple[TimedOp, ...], costs: list[OpCost]) -> tuple
 def transfers(schedule: Schedule) -> tuple[Transfer, ...]:
     """Every transfer between ranks: it leaves when its op ends and takes the pair's ticks.
 
-    Under exclusive links the transfers of one ordered rank pair follow one another, in the order in which
-    the sending rank ends their ops.
+    What ranks exchange to sum gradients is none: R takes the time of it. Under exclusive links the transfers
+    of one ordered rank pair follow one another, in the order in which the sending rank ends their ops.
     """
     problem = schedule.problem
     graph = build_graph(problem, divided_in_orders(problem, schedule.orders))
     consumers: dict[int, list[int]] = {}
     for consumer in range(graph.num_ops):
+        if KINDS[graph.kind[consumer]] is OpKind.R:
+            continue
         for producer, _ in graph.predecessors(consumer):
             if graph.rank[producer] != graph.rank[consumer]:
                 consumers.setdefault(producer, []).append(consumer)

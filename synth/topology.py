@@ -73,7 +73,7 @@ class PairLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferBytes:
-    """What crosses the boundary of two neighbouring stages, per microbatch.
+    """What crosses the boundary of two neighbouring stages of the model, per microbatch.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class AllReduce:
     replicas
         How many pipelines train the same model, at least 1.
     weight_gradient_bytes
-        Of every stage, or one number each.
+        Of every stage of the model, or one number each.
     """
 
     replicas: int

@@ -133,9 +133,14 @@ def _inputs(problem: Problem, op: Op) -> list[tuple[Op, ...]]:
     if kind is OpKind.W:
         return [(Op(OpKind.B, stage, i),)]
     if kind is OpKind.F:
-        return [(Op(OpKind.F, stage - 1, i),)] if stage else []
-    above = (Op(OpKind.B, stage + 1, i), Op(OpKind.BW, stage + 1, i))
-    return [(Op(OpKind.F, stage, i),), *([above] if stage + 1 < problem.num_stages else [])]
+        return [(Op(OpKind.F, s, i),) for s in problem.inputs_by_stage[stage]]
+    if kind is OpKind.R:
+        alike = [
+            s for s, feed in enumerate(problem.feeds) if feed.model_stage == problem.feeds[stage].model_stage
+        ]
+        return [(Op(OpKind.W, s, n), Op(OpKind.BW, s, n)) for s in alike for n in problem.microbatches_of(s)]
+    after = problem.outputs_by_stage[stage]
+    return [(Op(OpKind.F, stage, i),), *((Op(OpKind.B, s, i), Op(OpKind.BW, s, i)) for s in after)]
 
 
 def _fits_span(problem: Problem, orders: RankOrders, starts: Starts, span: int) -> bool:
@@ -149,7 +154,8 @@ def _fits_span(problem: Problem, orders: RankOrders, starts: Starts, span: int) 
     for op in starts:
         for group in _inputs(problem, op):
             source = next(source for source in group if source in starts)
-            edges.append((source, op, problem.lag_ticks(source.stage, op.stage)))
+            lag = 0 if op.kind is OpKind.R else problem.lag_ticks(source.stage, op.stage)
+            edges.append((source, op, lag))
     for _ in range(problem.num_ranks + 1):
         pushed = True
         while pushed:
@@ -181,7 +187,9 @@ class _Walk:
         self.rank_free = [0] * problem.num_ranks
         self.live = list(problem.static_bytes_by_rank)
         self.link_free: dict[tuple[int, int], int] = {}
-        self.unfinished = 2 * problem.num_stages * problem.num_microbatches  # an F and a BW or W of each
+        passes = sum(len(problem.microbatches_of(s)) for s in range(problem.num_stages))
+        sums = sum(costs.R is not None for costs in problem.stages)
+        self.unfinished = 2 * passes + sums  # an F and a BW or W of each
 
     def extend(self, last: tuple[int, str]) -> Iterator[tuple[RankOrders, Starts]]:
         if self.unfinished == 0:
@@ -200,7 +208,7 @@ class _Walk:
         found = []
         for stage, costs in enumerate(self.problem.stages):
             for kind, _ in costs.offered:
-                for i in range(self.problem.num_microbatches):
+                for i in (0,) if kind is OpKind.R else self.problem.microbatches_of(stage):
                     op = Op(kind, stage, i)
                     if op in self.starts or self._runs_otherwise(op):
                         continue
@@ -224,7 +232,9 @@ class _Walk:
                 return None
             source = there[0]
             own = end_of(self.problem, source, self.starts[source])
-            ready = max(ready, own if source.stage == op.stage else self.arrivals[source])
+            ranks = self.problem.stage_to_rank
+            here = op.kind is OpKind.R or ranks[source.stage] == ranks[op.stage]
+            ready = max(ready, own if here else self.arrivals[source])
         return ready
 
     def _fits(self, op: Op, rank: int) -> bool:
@@ -240,7 +250,8 @@ class _Walk:
         total = 0
         for stage in self.problem.stages_by_rank[rank]:
             costs = self.problem.stages[stage]
-            for i in range(self.problem.num_microbatches):
+            total += 0 if Op(OpKind.R, stage, 0) in self.starts else costs.reduce_ticks
+            for i in self.problem.microbatches_of(stage):
                 ran = {kind for kind in PASSES if Op(kind, stage, i) in self.starts}
                 total += 0 if OpKind.F in ran else costs.F.ticks
                 if OpKind.B in ran:
@@ -258,9 +269,13 @@ class _Walk:
         self.rank_free[rank] = end
         self.live[rank] += cost.alloc_bytes - cost.free_bytes
         self.unfinished -= op.kind is not OpKind.B
-        to = op.stage + 1 if op.kind is OpKind.F else op.stage - 1
-        if op.kind is not OpKind.W and 0 <= to < problem.num_stages:
-            self.arrivals[op] = self._send(rank, problem.stage_to_rank[to], end)
+        ranks = problem.stage_to_rank
+        ways = {OpKind.F: problem.outputs_by_stage, OpKind.W: None, OpKind.R: None}
+        feeds = ways.get(op.kind, problem.inputs_by_stage)
+        away = [s for s in feeds[op.stage] if ranks[s] != rank] if feeds else []
+        assert len(away) <= 1, "an op's output goes to one other rank at most"
+        for to in away:
+            self.arrivals[op] = self._send(rank, ranks[to], end)
 
         def take_back() -> None:
             del self.starts[op]

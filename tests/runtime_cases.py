@@ -10,14 +10,18 @@ import io
 import os
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.utils.checkpoint import checkpoint
 
+from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
+from runtime.gradients import Exchange
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
@@ -44,6 +48,9 @@ class Case:
     autocast: torch.dtype | None = None
     steps: int = 2
     model: str = "mixed"
+    recompute: bool = False
+    exchange: Exchange = Exchange.ALL_REDUCE
+    is_staged: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,15 @@ def recomputed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Mod
     return Recomputed(mixed_stage(stage, width, out, dropout))
 
 
-STAGES = {"mixed": mixed_stage, "odd": odd_stage, "recomputed": recomputed_stage}
+def blocks_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
+    """Single layers around two blocks, the second inside of another."""
+    inner = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+    blocks = [nn.Sequential(nn.Linear(8, 8), nn.Dropout(dropout), nn.GELU()), nn.Sequential(inner)]
+    first = nn.Embedding(TOKENS, 8) if stage == 0 else nn.Linear(width, 8)
+    return nn.Sequential(first, *blocks, nn.Linear(8, out))
+
+
+STAGES = {"mixed": mixed_stage, "blocks": blocks_stage, "odd": odd_stage, "recomputed": recomputed_stage}
 
 
 def mean_square(y: Tensor, target: Tensor) -> Tensor:
@@ -147,7 +162,13 @@ def make_runner(
         microbatch=TensorSpec((ROWS, POSITIONS), torch.int64),
         loss=mean_square,
         options=Options(
-            timeout_s=timeout_s, patience_s=patience_s, seed=3, autocast=case.autocast, division=case.division
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+            seed=3,
+            autocast=case.autocast,
+            division=case.division,
+            recompute=case.recompute,
+            exchange=case.exchange,
         ),
     )
 
@@ -173,7 +194,8 @@ def reference_step(case: Case, stages: list[nn.Module], step: int, num_replicas:
 
 def against_reference(store, number: int, count: int, case: Case) -> Outcome:
     """Run optimizer steps with and without a pipeline and compare losses and all gradients."""
-    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    ranks = case.schedule.problem.num_ranks
+    world = join_at(store, number, count, ranks, is_staged=case.is_staged, timeout_s=60)
     stages, reference = make_stages(case), make_stages(case)
     runner = make_runner(case, world, stages)
     optimizer = torch.optim.SGD([*runner.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -273,3 +295,60 @@ def meet_alone(store, number: int, count: int) -> str:
     except PipelineError as error:
         return str(error)
     return "met"
+
+
+def updated(store, number: int, count: int, case: Case) -> tuple[dict[int, list[Tensor]], int]:
+    """The parameters after some AdamW updates, by stage, and how many numbers the optimizers keep."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner, optimizers = with_optimizers(case, world)
+    take_steps(case, runner, optimizers)
+    kept = sum(
+        value.numel()
+        for optimizer in optimizers.values()
+        for state in optimizer.state.values()
+        for value in state.values()
+    )
+    runner.close()
+    return parameters_of(runner), kept
+
+
+def with_optimizers(case: Case, world: World) -> tuple[PipelineRunner, dict[int, torch.optim.Optimizer]]:
+    runner = make_runner(case, world, make_stages(case))
+    optimizers = {s: torch.optim.AdamW(runner.parameters(s), lr=0.01) for s in runner.modules}
+    return runner, optimizers
+
+
+def take_steps(case: Case, runner: PipelineRunner, optimizers: dict[int, torch.optim.Optimizer]) -> None:
+    for _ in range(case.steps):
+        runner.step(*make_batch(case, runner.completed_steps, runner.world.replica))
+        for optimizer in optimizers.values():
+            optimizer.step()
+        runner.gather()
+
+
+def parameters_of(runner: PipelineRunner) -> dict[int, list[Tensor]]:
+    """Copies that can be sent to another process."""
+    return {
+        stage: [parameter.detach().clone() for parameter in module.parameters()]
+        for stage, module in runner.modules.items()
+    }
+
+
+def resumed(
+    store, number: int, count: int, first: Case, second: Case, folder: str
+) -> tuple[dict[int, list[Tensor]], dict[int, list[Tensor]]]:
+    """The parameters after a checkpoint on the way, resumed in another way, and those without it."""
+    world = join_at(store, number, count, first.schedule.problem.num_ranks, timeout_s=60)
+    runner, optimizers = with_optimizers(first, world)
+    take_steps(first, runner, optimizers)
+    save_checkpoint(Path(folder), runner, optimizers)
+    take_steps(first, runner, optimizers)
+    without = parameters_of(runner)
+    dist.barrier()  # the checkpoint is there
+    other, its_optimizers = with_optimizers(second, world)
+    load_checkpoint(Path(folder), other, its_optimizers)
+    take_steps(second, other, its_optimizers)
+    dist.barrier()
+    runner.close()
+    other.close()
+    return parameters_of(other), without

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from runtime.deferred import defer_weights
 from runtime.executor import Options, PipelineRunner
+from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage
 from runtime.randomness import seeded
 from runtime.routes import Routes
@@ -39,6 +40,8 @@ class FlowCase:
     dtype: torch.dtype = torch.float64
     steps: int = 3
     slice_positions: tuple[int, ...] | None = None
+    recompute: bool = False
+    exchange: Exchange = Exchange.ALL_REDUCE
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ def make_runner(case: FlowCase, world: World, stages: list[nn.Module], **options
             seed=SEED,
             division=case.division,
             slice_positions=case.slice_positions,
+            recompute=case.recompute,
+            exchange=case.exchange,
         ),
     )
 
@@ -205,10 +210,11 @@ def flow_against_reference(store, number: int, count: int, case: FlowCase) -> Fl
             for stage, module in runner.modules.items()
             for pair in zip(module.parameters(), reference[stage].parameters(), strict=True)
         ]
-        for ours, theirs in pairs:
+        for ours, theirs in pairs if case.exchange is Exchange.ALL_REDUCE else ():
             equal &= torch.equal(ours.grad, theirs.grad)
             difference = max(difference, (ours.grad - theirs.grad).abs().max().item())
         optimizer.step()
+        runner.gather()
         expected_optimizer.step()
         difference = max(difference, *((a - b).abs().max().item() for a, b in pairs))
     weights = {stage: _digest(module) for stage, module in runner.modules.items()}

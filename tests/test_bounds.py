@@ -1,9 +1,12 @@
 """Lower bounds: never above the optimum, equal to the published ones, tight where that is known."""
 
 import json
+import random
 import re
 from dataclasses import replace
+from fractions import Fraction
 from itertools import islice, pairwise
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from builders import DIVIDED, UNDIVIDED, orders_of, two_by_two
 from exhaustive import best_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import problems
+from strategies import problems, random_orders
 
 from synth.baselines import baseline_orders
 from synth.bounds import best_bound, counter_bounds, lower_bounds, one_rank_bounds
@@ -19,9 +22,10 @@ from synth.bounds.counters import counter_bound
 from synth.cpsat import SolveParams
 from synth.free_maps import open_placements
 from synth.instances import load_instance
-from synth.memory import smallest_limits_bytes
+from synth.memory import serial_orders, smallest_limits_bytes
 from synth.placement import PlacementKind
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem
+from synth.schedule import peak_memory_bytes
 from synth.timing import schedule_orders
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text(encoding="utf-8"))
@@ -61,6 +65,14 @@ def test_no_bound_is_above_the_optimum(problem):
     assert all(bound.name and bound.argument for bound in bounds)
 
 
+@settings(max_examples=200)
+@given(problems(links=(Links.FREE,), max_microbatches=10), st.integers(0, 2**32))
+def test_no_closed_form_is_above_any_orders_under_their_own_peak(problem, seed):
+    orders = random_orders(problem, random.Random(seed))
+    limited = problem.with_memory_limit(peak_memory_bytes(problem, orders))
+    assert best_bound(limited).ticks <= schedule_orders(limited, orders).value
+
+
 @settings(max_examples=60)
 @given(tiny_problems(), st.sampled_from([0.001, 1.0]))
 def test_what_a_solver_proves_is_not_above_the_optimum_either(problem, work_limit):
@@ -78,6 +90,34 @@ def test_counters_of_any_ranks_are_not_above_the_optimum(problem, slots, data):
     if problem.objective is Objective.RANK_SPAN:
         ranks |= {problem.stage_to_rank[0]}
     assert counter_bound(problem, sorted(ranks), slots, TEN_SECONDS).ticks <= optimum
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_room_for_one_microbatch_takes_them_one_by_one(objective):
+    """Stage 0 holds a microbatch from its forward to the end of its backward, and then the next may come."""
+    stage = StageCosts(F=OpCost(ticks=3, alloc_bytes=5), BW=OpCost(ticks=4, free_bytes=5))
+    problem = uniform_problem(3, 6, stage, transfer_ticks=2, objective=objective, memory_limit_bytes=5)
+    one_by_one = 6 * (3 * (3 + 4) + 4 * 2)
+    assert named(problem, "memory area") == one_by_one == best_bound(problem).ticks
+    assert schedule_orders(problem, serial_orders(problem)).value == one_by_one
+
+
+def test_memory_area_with_its_ramps():
+    """By hand: rank 0 holds 2 for F, the round trip and B, then 1 for W, and fills at 2 bytes per F."""
+    stage = StageCosts(
+        F=OpCost(ticks=10, alloc_bytes=2),
+        B=OpCost(ticks=12, free_bytes=1),
+        W=OpCost(ticks=8, free_bytes=1),
+    )
+    problem = uniform_problem(4, 20, stage, transfer_ticks=1, memory_limit_bytes=4)
+    held = 2 * (4 * 10 + 3 * 12 + 6 * 1 + 12) + 1 * 8
+    fill = Fraction(1, 2) * (4 - 2) * Fraction(4 - 2) / Fraction(2, 10)
+    empty = Fraction(1, 2) * (4 - 1) * Fraction(4 - 1) / Fraction(1, 8)
+    assert named(problem, "memory area") == ceil((20 * held + fill + empty) / 4)
+
+
+def test_memory_area_needs_a_limit():
+    assert "memory area" not in {bound.name for bound in lower_bounds(uniform_problem(3, 4, DIVIDED))}
 
 
 def v_problem(ticks, transfer_ticks, num_ranks, num_microbatches, limit, objective=Objective.RANK_SPAN):

@@ -13,10 +13,10 @@ from costmodels.measured.profiles import Split
 from costmodels.measured.saved_tensors import saved_bytes
 from costmodels.measured.stage_runs import StageRun, stage_runs
 from runtime.stage import Division
-from synth.ops import Op, OpKind
+from synth.ops import PASSES, Op
 
 CPU = torch.device("cpu")
-F, B, W, BW = OpKind
+F, B, W, BW = PASSES
 X, INSIDE, STATISTIC = 4 * ROWS * WIDTH, 4 * ROWS * INNER, 4 * ROWS
 """Bytes of what a stage takes, of what is between its layers, of one number for every row."""
 

@@ -18,11 +18,11 @@ from costmodels.planning import Pipeline
 from synth import baseline_orders, schedule_orders, verify_schedule
 from synth.document import read_problem, write_problem
 from synth.errors import InputError
-from synth.ops import OpKind
+from synth.ops import PASSES
 from synth.placement import PlacementKind
 from synth.problem import OpCost
 
-F, B, W, BW = OpKind
+F, B, W, BW = PASSES
 STATIC = StaticBytes(weights=100, gradients=100, optimizer=200)
 TWO = Pipeline(num_ranks=2, num_microbatches=4)
 

@@ -14,9 +14,9 @@ from costmodels.measured.shapes_only import stage_works
 from costmodels.measured.stage_runs import stage_runs
 from costmodels.measured.timing import Repetitions
 from synth.errors import InputError
-from synth.ops import OpKind
+from synth.ops import PASSES
 
-F, B, W, BW = OpKind
+F, B, W, BW = PASSES
 HERE = "tests.measured_models"
 PRODUCT = 2 * ROWS * WIDTH * INNER
 """Operations of one product of the first linear layer."""

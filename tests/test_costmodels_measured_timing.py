@@ -10,9 +10,9 @@ from costmodels.measured.profiles import Split
 from costmodels.measured.stage_runs import stage_runs
 from costmodels.measured.timing import Repetitions, time_ops
 from synth.measured import MeasuredOp
-from synth.ops import OpKind
+from synth.ops import PASSES
 
-F, B, W, BW = OpKind
+F, B, W, BW = PASSES
 
 
 class Scripted:

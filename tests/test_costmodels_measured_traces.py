@@ -11,10 +11,10 @@ from costmodels.measured.traces import read_traces, traced_problem, with_traced_
 from synth.errors import InputError
 from synth.export.perfetto import render_perfetto
 from synth.export.shown import Shown
-from synth.ops import OpKind
+from synth.ops import PASSES
 from tests.builders import good_schedule
 
-F, B, W, BW = OpKind
+F, B, W, BW = PASSES
 DATA = Path(__file__).parent / "data"
 GOLDEN = {name: (DATA / name).read_text() for name in ("pp-trace-rank0.json", "pp-trace-rank1.json")}
 

@@ -14,18 +14,19 @@ LAYERS = (
     ("errors", "rules", "polling", "compiled"),
     ("ops", "placement", "files", "feed"),
     ("problem", "colours", "topology"),
-    ("graph", "schedule", "certificate", "building_block", "cells", "chunks", "instances", "flows"),
+    ("flows", "stage_names", "drafts"),
+    ("graph", "schedule", "certificate", "building_block", "cells", "chunks", "instances"),
     ("measured",),
     ("timing", "timeline", "verify", "simulate", "document", "grid", "strips", "flow_memory"),
     ("baselines", "comparison", "slot_table"),
     ("formulas", "memory", "cpsat", "linear"),
-    ("free_maps",),
+    ("free_maps", "levels"),
     ("bounds",),
     ("exact",),
     ("search",),
     ("explain",),
     ("report",),
-    ("frontier",),
+    ("frontier", "planner"),
     ("export",),
     ("cli",),
 )
@@ -42,6 +43,7 @@ COST_MODEL_LAYERS = (
     ("optimizer_state", "stages"),
     ("planning",),
     ("fitting",),
+    ("plans",),
     ("measured",),
 )
 """The modules of ``costmodels``, lowest first."""
@@ -61,7 +63,7 @@ WITHOUT_TORCH = ("spreads", "link_costs", "profiles", "traces", "profiled_proble
 
 COST_MODELS_SEE = {
     *("errors", "ops", "placement", "files", "problem", "schedule", "chunks", "document", "baselines"),
-    *("memory", "cpsat"),
+    *("memory", "cpsat", "drafts"),
     *("comparison", "export", "measured"),
 }
 """What of ``synth`` cost models may know: problems and what 1F1B holds, never a search or a bound."""
@@ -80,6 +82,7 @@ CORNERS = {
     "matplotlib": ("synth/export/figure/", "synth/frontier/picture.py"),
     "numba": ("synth/compiled/",),
     "msgspec": ("synth/document/",),
+    "ray": ("synth/planner/ray_executor.py",),
     "rich": ("synth/report.py", "synth/strips.py", "synth/cli/"),
     "torch": ("runtime/", "costmodels/measured/"),
 }

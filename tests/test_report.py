@@ -20,7 +20,7 @@ from synth.report import (
     memory_table,
     other_objective,
     print_table,
-    reasons,
+    remarks,
 )
 from synth.schedule import Metrics, measure
 from synth.search.greedy import greedy_orders
@@ -79,7 +79,7 @@ def test_comparison_by_hand():
     assert lines[1] == ["schedule", "ticks", "seconds", "bubble", "peak bytes", "fits", "bound", "gap"]
     assert lines[3] == ["by hand", "15", "7.5", "0.3333", "4", "no", "12", "20.00%"]
     assert lines[4] == ["v-min", "undefined"]
-    assert reasons(rows) == ["v-min: one stage per rank"]
+    assert remarks(rows) == ["v-min: one stage per rank"]
 
 
 def test_value_is_that_of_the_objective():

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from runtime.deferred import attach_queue, defer_weights
+from runtime.stage import Stage
 
 LAYERS = {
     "linear": (lambda: nn.Linear(6, 5), (3, 6)),
@@ -52,6 +53,7 @@ def assert_equal_grads(ours, theirs):
 def test_layer_is_bit_equal_with_its_queue_closed(name):
     make, shape = LAYERS[name]
     plain, ours = pair(make)
+    attach_queue(ours)
     x = torch.randn(shape)
     for a, b in zip(backward(plain, x), backward(ours, x), strict=True):
         assert torch.equal(a, b)
@@ -153,3 +155,20 @@ def test_names_hooks_and_subclasses_are_kept():
 
 def test_module_without_such_layers_has_no_queue():
     assert attach_queue(nn.Tanh()) is None
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_a_stage_that_never_divides_are_those_of_torch(name):
+    """Also after a stage of the same module that did divide."""
+    make, shape = LAYERS[name]
+    plain, ours = pair(make)
+    Stage(0, ours)
+    assert all(layer.queue is not None for layer in ours.modules() if hasattr(layer, "queue"))
+    Stage(0, ours, divides=False)
+    x = torch.randn(shape, requires_grad=True)
+    nodes = [[type(node) for node in all_nodes(module(x).grad_fn)] for module in (plain, ours)]
+    assert nodes[0] == nodes[1]
+
+
+def all_nodes(node):
+    return [node, *(n for child, _ in node.next_functions if child is not None for n in all_nodes(child))]

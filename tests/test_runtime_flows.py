@@ -8,7 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runtime.gradients import Exchange
+from runtime.routes import Routes
 from runtime.stage import Division
+from synth.baselines import baseline_schedule
+from synth.errors import InputError
 from synth.memory import serial_orders
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
@@ -84,6 +88,13 @@ def test_directions_of_slices_and_replicas_of_the_pipeline(pool):
     check(pool.run(4, flow_against_reference, FlowCase(schedule=drawn(problem))))
 
 
+def test_directions_of_slices_may_recompute_and_share_the_update(pool):
+    """Every rank that holds a stage updates a share of it."""
+    problem = flow([(0, 1), (1, 0)], [2, 1], num_slices=2)
+    case = FlowCase(schedule=drawn(problem), recompute=True, exchange=Exchange.REDUCE_SCATTER)
+    check(pool.run(4, flow_against_reference, case))
+
+
 def test_a_chain_may_say_when_its_gradients_are_summed(pool):
     """Over the replicas of the pipeline alone; the reference adds up each replica's first."""
     problem = uniform_problem(2, 3, SUMMED, transfer_ticks=1)
@@ -95,6 +106,28 @@ def test_directions_that_meet_on_a_rank_share_its_module(pool):
     """With an odd number of ranks the middle one runs the same stage of both."""
     case = FlowCase(schedule=drawn(two_directions(3)), model="mixed", dropout=0.2)
     check(pool.run(3, flow_against_reference, case))
+
+
+LONGER = EITHER.map_costs(
+    lambda _, cost: replace(
+        cost, ticks=8 * cost.ticks, alloc_bytes=8 * cost.alloc_bytes, free_bytes=8 * cost.free_bytes
+    )
+)
+"""Long enough to be cut into slices."""
+
+
+@pytest.mark.parametrize("division", Division)
+@pytest.mark.parametrize("name", ["chimera", "chimera-asymmetric", "dualpipe", "seq1f1b"])
+def test_baselines_of_flows_give_the_gradients_of_one_process(pool, name, division):
+    schedule = baseline_schedule(name, uniform_problem(4, 8, LONGER, transfer_ticks=1))
+    case = FlowCase(schedule=schedule, division=division, steps=2)
+    check(pool.run(4, flow_against_reference, case), exact=name != "seq1f1b")
+
+
+def test_stages_that_store_are_refused():
+    schedule = baseline_schedule("bpipe", uniform_problem(4, 8, LONGER, transfer_ticks=1))
+    with pytest.raises(InputError, match="no stages that store what others keep; give a schedule of those"):
+        Routes(schedule.problem)
 
 
 @given(flows_with_orders(), st.sampled_from(Division), st.sampled_from(["llama", "running", "carrying"]))

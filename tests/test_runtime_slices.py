@@ -70,16 +70,20 @@ def test_what_slices_give_and_keep_is_found_without_computing():
             past.append(own)
 
 
-def stages_of_slices(module, division, count=3):
-    return make_stages(Routes(sliced(1, 1, count)), {0: module}, 0, division)
+def stages_of_slices(module, division, recompute, count=3):
+    routes = Routes(sliced(1, 1, count))
+    return make_stages(routes, {0: module}, 0, division, divided=range(count), recompute=recompute)
 
 
-@pytest.mark.parametrize("division", Division)
-def test_gradients_are_those_of_whole_sequences_and_nothing_stays(division):
+@pytest.mark.parametrize(
+    ("division", "recompute"),
+    [(Division.NATIVE, False), (Division.DEFERRED, False), (Division.DEFERRED, True)],
+)
+def test_gradients_are_those_of_whole_sequences_and_nothing_stays(division, recompute):
     model, whole, cuts = llama(), llama(), Cuts(3, TensorSpec.of(TOKENS), None)
     if division is Division.DEFERRED:
         defer_weights(model)
-    stages = stages_of_slices(model, division)
+    stages = stages_of_slices(model, division, recompute)
     grad = torch.randn(2, 7, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     whole(TOKENS).backward(grad)
     alive = []

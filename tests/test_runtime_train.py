@@ -88,6 +88,20 @@ def test_resuming_without_a_checkpoint_is_refused_on_all_ranks(pool, written, tm
     assert all("holds no checkpoint: name the folder" in err for _, _, err in answers)
 
 
+def test_shares_and_recomputation_change_no_loss(pool, written):
+    """Two replicas of two ranks."""
+    arguments = ["--schedule", written("zb-h1", 2), "--steps", "3"]
+    plain = run(pool, 4, *arguments)
+    assert len(plain) == 3
+    assert run(pool, 4, *arguments, "--gradients", "reduce-scatter", "--recompute") == plain
+
+
+def test_sharing_a_gpu_is_refused_where_none_is_to_share(pool, written):
+    ((code, _, err),) = pool.run(1, train, free_port(), ["--schedule", written("zb-h1", 2), "--share-gpu"])
+    assert code == 2
+    assert err.startswith("rank 0: a GPU is to be shared and ")
+
+
 def test_checkpoint_of_another_model_is_refused(pool, written, tmp_path):
     folder, path = str(tmp_path / "checkpoints"), written("zb-h1", 2)
     run(pool, 2, "--schedule", path, "--steps", "1", "--checkpoints", folder)

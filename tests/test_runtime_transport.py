@@ -38,7 +38,9 @@ def broken(monkeypatch):
 
 
 def transport(watch):
-    world = SimpleNamespace(device=torch.device("cpu"), process_of=int, directions={}, pipeline=None)
+    world = SimpleNamespace(
+        device=torch.device("cpu"), process_of=int, directions={}, pipeline=None, is_staged=False
+    )
     return Transport(world, watch, {1: SPEC}, timeout_s=1)
 
 

@@ -6,34 +6,32 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from builders import DIVIDED, UNDIVIDED, two_by_two
+from builders import DIVIDED, EITHER, UNDIVIDED, two_by_two
 from exhaustive import best_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems, random_orders
 
-from synth.compiled.annealing import first_tails
-from synth.graph import build_graph, divided_in_orders
-from synth.ops import RankOrders
+from synth.compiled.annealing import WHOLE, first_tails
+from synth.ops import OpKind, RankOrders
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem
 from synth.schedule import fits, peak_memory_bytes
 from synth.search.annealer import Annealer
+from synth.search.divisions import open_stages, without_halves
 from synth.search.greedy import greedy_orders
 from synth.timing import earliest_starts, schedule_orders
 from synth.verify import verify_schedule
 
-
-def annealer_of(problem: Problem, orders: RankOrders, seed: int = 0) -> tuple[Annealer, object]:
-    graph = build_graph(problem, divided_in_orders(problem, orders))
-    return Annealer(graph, graph.orders_to_ids(orders), seed), graph
+CHOICE = replace(EITHER, BW=replace(EITHER.BW, ticks=2))
+"""A stage whose backward is shorter whole, and earlier for the stage before it divided."""
 
 
 def annealed(problem: Problem, orders: RankOrders, *, seed: int = 0, slices: int = 1, moves: int = 2000):
     """The best value and orders after so many slices."""
-    annealer, graph = annealer_of(problem, orders, seed)
+    annealer = Annealer(problem, orders, seed)
     for _ in range(slices):
         annealer.run(moves, 2.0, 0.05)
-    return annealer.best_value, graph.ids_to_orders(annealer.best_ids)
+    return annealer.best_value, annealer.best_orders
 
 
 @settings(max_examples=120)
@@ -47,7 +45,7 @@ def test_any_problem_from_any_orders(problem, seed, slices):
     assert value == schedule.value <= before
     assert verify_schedule(schedule) == []
     assert fits(problem, peak_memory_bytes(problem, orders))
-    assert streams(orders) == streams(start)
+    assert streams(problem, orders) == streams(problem, start)
     assert annealed(problem, start, seed=seed, slices=slices, moves=500) == (value, orders)
 
 
@@ -55,31 +53,38 @@ def test_any_problem_from_any_orders(problem, seed, slices):
 @given(problems(links=(Links.FREE,), max_microbatches=6), st.integers(0, 2**32), st.integers(1, 300))
 def test_starts_and_tails_stay_those_of_the_orders(problem, seed, moves):
     start = random_orders(problem, random.Random(seed))
-    annealer, graph = annealer_of(problem, start, seed)
+    annealer = Annealer(problem, start, seed)
     annealer.run(moves, 2.0, 0.5)
-    after = annealer.orders
+    after, ops = annealer.orders, annealer.ops
     ids = np.split(after.flat, after.rank_start[1:-1])
+    graph = replace(annealer.graph, ticks=ops.ticks)
     starts = earliest_starts(graph, ids)
     assert after.starts.tolist() == starts.tolist()
     assert after.topological[after.place].tolist() == list(range(graph.num_ops))
     is_rank_span = problem.objective is Objective.RANK_SPAN
     assert after.began.tolist() == [int(starts[order[0]]) * is_rank_span for order in ids]
-    net = graph.alloc_bytes - graph.free_bytes
+    net = ops.alloc - ops.free
     assert after.level.tolist() == [n for order in ids for n in (np.cumsum(net[order]) - net[order]).tolist()]
     tails = dict(enumerate(after.tails.tolist()))
-    value = schedule_orders(problem, graph.ids_to_orders(ids)).value
+    pairs = zip(ops.halves[:, 0], after.form, strict=True)
+    whole = frozenset(graph.op(backward) for backward, form in pairs if form == WHOLE)
+    value = schedule_orders(problem, without_halves(graph.ids_to_orders(ids), whole)).value
     assert max(starts[op] + tail for op, tail in tails.items()) == value
     after.tails[:] = 0
     first_tails(annealer.ops, after)
     assert after.tails.tolist() == list(tails.values())
 
 
-def streams(orders: RankOrders) -> dict[tuple, list[int]]:
-    """The microbatches of every stream in the order in which they run."""
+def streams(problem: Problem, orders: RankOrders) -> dict[tuple, list[int]]:
+    """The microbatches of every stream in the order in which they run; of open backwards B and BW are one."""
     found: dict[tuple, list[int]] = {}
+    is_open = open_stages(problem)
     for rank, order in enumerate(orders):
         for op in order:
-            found.setdefault((rank, op.kind, op.stage), []).append(op.microbatch)
+            if op.stage not in is_open:
+                found.setdefault((rank, op.kind, op.stage), []).append(op.microbatch)
+            elif op.kind is not OpKind.W:
+                found.setdefault((rank, op.kind is OpKind.F, op.stage), []).append(op.microbatch)
     return found
 
 
@@ -94,19 +99,19 @@ def test_exclusive_links_still_give_orders_that_run(problem, seed):
 
 def test_value_falls_slice_by_slice():
     problem = uniform_problem(4, 8, DIVIDED, transfer_ticks=1, memory_limit_bytes=8)
-    annealer, graph = annealer_of(problem, greedy_orders(problem))
+    annealer = Annealer(problem, greedy_orders(problem), 0)
     values = [annealer.best_value]
     for _ in range(5):
         annealer.run(2000, 2.0, 0.05)
         values.append(annealer.best_value)
-        assert schedule_orders(problem, graph.ids_to_orders(annealer.best_ids)).value == values[-1]
+        assert schedule_orders(problem, annealer.best_orders).value == values[-1]
     assert all(a >= b for a, b in pairwise(values))
     assert values[-1] < values[0]
 
 
 @pytest.mark.parametrize("objective", Objective)
 @pytest.mark.parametrize("limit", [None, 2, 3, 4])
-@pytest.mark.parametrize("stage", [DIVIDED, UNDIVIDED])
+@pytest.mark.parametrize("stage", [DIVIDED, UNDIVIDED, CHOICE])
 @pytest.mark.parametrize("ranks", [(0, 1), (0, 1, 1, 0), (0,)])
 def test_finds_the_optimum_of_tiny_problems(stage, limit, objective, ranks):
     num_microbatches = 3 if len(ranks) < 3 else 1
@@ -117,13 +122,31 @@ def test_finds_the_optimum_of_tiny_problems(stage, limit, objective, ranks):
     assert value == best_value(problem, delayed=False)
 
 
+def test_some_backwards_divided_and_some_whole_beat_either():
+    """Whole ones take 2 ticks less, divided ones give the gradient sooner: each where it counts."""
+    stage = StageCosts(
+        F=OpCost(ticks=4, alloc_bytes=2),
+        B=OpCost(ticks=4, free_bytes=1),
+        W=OpCost(ticks=6, free_bytes=1),
+        BW=OpCost(ticks=8, free_bytes=2),
+    )
+    either = two_by_two(stage, num_microbatches=3, objective=Objective.RANK_SPAN).with_memory_limit(4)
+    only = [replace(stage, BW=None), replace(stage, B=None, W=None)]
+    divided, whole = (replace(either, stages=(costs,) * 2) for costs in only)
+    assert (best_value(divided, delayed=False), best_value(whole, delayed=False)) == (48, 52)
+    for start in (greedy_orders(divided), greedy_orders(whole)):
+        value, orders = annealed(either, start)
+        assert value == best_value(either, delayed=False) == 44
+        assert {op.kind for order in orders for op in order} == set(OpKind)
+
+
 def test_overtaking_at_the_start_is_kept():
     """Orders that are not first in, first out may be given; no stream is reordered."""
     orders = random_orders(uniform_problem(1, 2, DIVIDED), random.Random(1))
     problem = uniform_problem(1, 2, DIVIDED)
     value, after = annealed(problem, orders)
     assert value == 10
-    assert streams(after) == streams(orders)
+    assert streams(problem, after) == streams(problem, orders)
 
 
 @pytest.mark.parametrize("tick", [1, 10**12])
@@ -135,11 +158,11 @@ def test_scale_does_not_matter(tick):
         W=OpCost(ticks=tick, free_bytes=1),
     )
     problem = uniform_problem(3, 4, stage, transfer_ticks=tick, memory_limit_bytes=6)
-    annealer, graph = annealer_of(problem, greedy_orders(problem))
+    annealer = Annealer(problem, greedy_orders(problem), 0)
     annealer.run(5000, 2.0 * tick, 0.05 * tick)
     plain = uniform_problem(3, 4, DIVIDED, transfer_ticks=1, memory_limit_bytes=6)
     value, orders = annealed(plain, greedy_orders(plain), moves=5000)
-    assert (annealer.best_value, graph.ids_to_orders(annealer.best_ids)) == (value * tick, orders)
+    assert (annealer.best_value, annealer.best_orders) == (value * tick, orders)
 
 
 def test_nothing_to_swap():

@@ -195,7 +195,7 @@ def test_one_replica_reduces_nothing():
 # The ideal setting: what the problem states, over a network that takes just that.
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", [name for name in BASELINES if BASELINES[name].reshape is None])
 def test_baselines_agree_with_timing_to_the_tick(name):
     compared = 0
     for chunks, kind in ((1, PlacementKind.LOOP), (2, PlacementKind.LOOP), (2, PlacementKind.V)):
@@ -372,7 +372,7 @@ def test_unconnected_ranks_are_named():
 
 def test_ranks_that_exchange_nothing_need_no_link():
     problem = two_by_two(DIVIDED, stage_to_rank=(0, 2, 1, 3))
-    assert network_over(two_nodes(link()), problem).forward[0] is not None
+    assert network_over(two_nodes(link()), problem).routes[0, 1] is not None
 
 
 def test_other_topologies_are_refused():

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import simpy
+from flow_cases import flows_with_orders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import link
@@ -27,8 +28,9 @@ FIRST_OF_OURS = 2
 class Pipeline:
     """The orders of a problem as processes.
 
-    ``transfer`` says for two ranks and whether it goes forward how many ticks a transfer takes and which
-    channels it holds, ``reduction`` says the same of a rank's all-reduces; None where there are none.
+    ``transfer`` says for two ranks and the op that sends how many ticks a transfer takes and which channels
+    it holds, ``reduction`` says the same of an all-reduce of so many ranks on one of them; None where there
+    are none.
     """
 
     def __init__(self, problem: Problem, orders: RankOrders, *, transfer, reduction, overlaps, releases):
@@ -42,6 +44,7 @@ class Pipeline:
         self.inputs = {op: {source: self.env.event() for source in self.sources(op)} for op in self.ops}
         self.starts: dict[Op, int] = {}
         self.carried: dict[tuple[Op, Op | None], tuple[int, int]] = {}
+        self.left = {held: self.gradients(held) for held in set(problem.replicas_by_stage)}
         for rank, release in enumerate(releases):
             self.env.process(self.run_rank(rank, release))
         self.env.run()
@@ -49,16 +52,19 @@ class Pipeline:
     def sources(self, op: Op) -> list[Op]:
         kind, stage, i = op
         if kind is OpKind.F:
-            wanted = [Op(OpKind.F, stage - 1, i)]
+            wanted = [Op(OpKind.F, before, i) for before in self.problem.inputs_by_stage[stage]]
         elif kind is OpKind.W:
             wanted = [Op(OpKind.B, stage, i)]
+        elif kind is OpKind.R:
+            wanted = self.gradients(self.problem.replicas_by_stage[stage])
         else:
-            wanted = [
-                Op(OpKind.F, stage, i),
-                Op(OpKind.B, stage + 1, i),
-                Op(OpKind.BW, stage + 1, i),
-            ]
+            after = [s for s, inputs in enumerate(self.problem.inputs_by_stage) if stage in inputs]
+            wanted = [Op(OpKind.F, stage, i)]
+            wanted += [Op(kind, s, i) for s in after for kind in (OpKind.B, OpKind.BW)]
         return [source for source in wanted if source in self.number]
+
+    def gradients(self, stages) -> list[Op]:
+        return [op for op in self.ops if op.stage in stages and op.kind in (OpKind.W, OpKind.BW)]
 
     def after(self, ticks: int, priority: int) -> simpy.Event:
         """An event so many ticks from now, before those of the same moment with a larger number."""
@@ -85,14 +91,31 @@ class Pipeline:
                 receiver = self.problem.stage_to_rank[consumer.stage]
                 if receiver == rank:
                     self.inputs[consumer][op].succeed()
+                elif consumer.kind is OpKind.R:
+                    self.env.process(self.carry(op, consumer, 0, []))
                 else:
-                    ticks, way = self.transfer(rank, receiver, op.kind is OpKind.F)
+                    ticks, way = self.transfer(rank, receiver, op)
                     self.set_off(op, consumer, ticks, way, [rank, receiver])
-        is_weights = op.kind in (OpKind.W, OpKind.BW)
-        of_stage = [o for o in self.orders[rank] if o.stage == op.stage and o.kind in (OpKind.W, OpKind.BW)]
-        if self.reduction is not None and is_weights and op == of_stage[-1]:
-            ticks, way = self.reduction(rank)
-            self.set_off(op, None, ticks, way, [rank])
+        for held, left in self.left.items():
+            if op in left:
+                left.remove(op)
+                if not left and self.reduction is not None and self.problem.stages[op.stage].R is None:
+                    self.reduce(held)
+
+    def reduce(self, held) -> None:
+        """Each rank's all-reduce of a model stage, at once where only one holds it."""
+        ranks = {self.problem.stage_to_rank[stage]: stage for stage in reversed(held)}
+        for rank, stage in ranks.items():
+            ticks, way = self.reduction(rank, len(ranks))
+            own = [op for op in self.gradients(held) if self.problem.stage_to_rank[op.stage] == rank]
+            if len(ranks) == 1:
+                self.set_off(own[-1], None, ticks, way, [rank])
+            else:
+                self.env.process(self.reduce_later(own[-1], stage, ticks, way, rank))
+
+    def reduce_later(self, op: Op, stage: int, ticks: int, way, rank: int):
+        yield self.after(0, len(self.ranks) + len(self.ops) + stage)
+        self.set_off(op, None, ticks, way, [rank])
 
     def set_off(self, op: Op, consumer: Op | None, ticks: int, way, ranks) -> None:
         resources = [self.channels.setdefault(name, simpy.Resource(self.env)) for name in way]
@@ -105,8 +128,9 @@ class Pipeline:
         yield self.env.all_of([turn for _, turn in turns])
         begin = self.env.now
         number = len(self.ops) if consumer is None else self.number[consumer]
-        yield self.after(ticks, len(self.ranks) + len(self.ops) + number)
-        self.carried[op, consumer] = begin, self.env.now
+        yield self.after(ticks, len(self.ranks) + len(self.ops) + self.problem.num_stages + number)
+        if consumer is None or consumer.kind is not OpKind.R:
+            self.carried[op, consumer] = begin, self.env.now
         for resource, turn in turns:
             resource.release(turn)
         if consumer is not None:
@@ -122,7 +146,7 @@ def check_equal(pipeline: Pipeline, network, problem, orders, releases) -> None:
 @pytest.mark.parametrize("overlaps", [True, False])
 @pytest.mark.parametrize("links", Links)
 @settings(max_examples=80)
-@given(drawn=problems_with_orders(), data=st.data())
+@given(drawn=problems_with_orders() | flows_with_orders(), data=st.data())
 def test_problem_links(links, overlaps, drawn, data):
     problem, orders = drawn
     releases = data.draw(st.tuples(*[st.integers(0, 9)] * problem.num_ranks))
@@ -206,20 +230,29 @@ def topologies(draw, num_ranks: int) -> tuple[Topology, dict[int, int]]:
     return topology, home
 
 
+def shares(problem: Problem, size: int) -> list[int]:
+    """What each stage sends: of two slices the second has the larger half."""
+    if not problem.feeds or not any(feed.slice for feed in problem.feeds):
+        return [size] * problem.num_stages
+    return [(size + 1) // 2 if feed.slice else size // 2 for feed in problem.feeds]
+
+
 @pytest.mark.parametrize("overlaps", [True, False])
 @settings(max_examples=200)
-@given(drawn=problems_with_orders(), data=st.data())
+@given(drawn=problems_with_orders() | flows_with_orders(), data=st.data())
 def test_topologies(overlaps, drawn, data):
     problem, orders = drawn
     topology, home = data.draw(topologies(problem.num_ranks))
     releases = data.draw(st.tuples(*[st.integers(0, 9)] * problem.num_ranks))
 
-    def transfer(sender, receiver, is_forward):
-        ticks = LATENCY_TICKS + (ACTIVATION if is_forward else GRADIENT)
-        return ticks, way_between(topology, home, sender, receiver)
+    def transfer(sender, receiver, op):
+        size = ACTIVATION if op.kind is OpKind.F else GRADIENT
+        return LATENCY_TICKS + shares(problem, size)[op.stage], way_between(topology, home, sender, receiver)
 
-    def reduction(rank):
-        return 2 * (LATENCY_TICKS + REDUCED // 2), way_of_reduction(topology, home, rank)
+    def reduction(rank, num_ranks):
+        copies = 2 * num_ranks
+        ticks = 2 * (copies - 1) * (LATENCY_TICKS + REDUCED // copies)
+        return ticks, way_of_reduction(topology, home, rank)
 
     pipeline = Pipeline(
         problem,

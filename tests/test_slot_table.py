@@ -115,7 +115,11 @@ def test_times_are_those_of_the_problem():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("0B0,0B0", "0B0,0b0", r"row 1, column 10 is '0b0': write stage, kind F, B, W or BW, and microbatch"),
+        (
+            "0B0,0B0",
+            "0B0,0b0",
+            r"row 1, column 10 is '0b0': write stage, kind F, B, W, BW or R, and microbatch",
+        ),
         ("0B0,0B0", "0I0,0I0", r"row 1, column 9 is '0I0': write stage"),
         ("1W0", "1W0 1W1", r"row 2, column 12 is '1W0 1W1': write stage"),
         ("1W0", "1" * 5000 + "W0", r"row 2, column 12 is '1{24}…': write stage"),

@@ -135,7 +135,10 @@ RUNS = [
         for model, (ticks, lag) in V_TIMES.items()
         for k, bubble in V_PUBLISHED[model].items()
     ),
-    Run("V 1.5b, long", "k=8", partial(v_shaped, *V_TIMES["1.5b"], 8, 24, 8, SPAN), 300.0, 0.2993),
+    *(
+        Run("V 1.5b, long", f"k={k}", partial(v_shaped, *V_TIMES["1.5b"], 8, 24, k, SPAN), 300.0, bubble)
+        for k, bubble in V_PUBLISHED["1.5b"].items()
+    ),
     *(
         Run(
             f"V unit {objective}",

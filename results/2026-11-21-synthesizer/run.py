@@ -1,8 +1,8 @@
 """Synthesize published and asked-for settings: values, proofs, and values against time.
 
 Every run is a process of its own, so that its peak memory is its own. Appends one row per run to
-``runs.jsonl`` and rewrites ``summary.csv``; runs that stand in ``runs.jsonl`` already are skipped, so that a
-broken study goes on where it ended: remove the file to begin anew.
+``runs.jsonl`` and rewrites ``summary.csv`` and ``against_time.csv``. Runs that stand in ``runs.jsonl`` are
+skipped, so that a broken study goes on where it ended: remove the file, or their rows, to begin anew.
 
     python results/2026-11-21-synthesizer/run.py [GROUP ...]
 """
@@ -18,6 +18,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from config import RUNS, SEED, WORKERS, Run
@@ -29,7 +30,9 @@ from synth.schedule import fits, peak_memory_bytes
 
 HERE = Path(__file__).parent
 RUNS_FILE = HERE / "runs.jsonl"
-MOMENTS_S = (1, 10, 60)
+MOMENTS_S = (1, 10, 60, 300)
+AGAINST_TIME = ("1x", "2x", "V 1.5b, long")
+"""The groups of ``against_time.csv``."""
 
 
 def best_baseline(problem: Problem) -> tuple[str, int] | None:
@@ -67,7 +70,6 @@ def synthesized(run: Run) -> dict[str, object]:
     problem = result.schedule.problem
     work = problem.work_ticks
     baseline = best_baseline(problem) if problem.num_microbatches * problem.num_stages < 60_000 else None
-    by_then = {f"at_{s}_s": [value for at, value, _ in steps if at <= s][-1:] for s in MOMENTS_S}
     return {
         "group": run.group,
         "name": run.name,
@@ -76,6 +78,7 @@ def synthesized(run: Run) -> dict[str, object]:
         "chunks": problem.num_stages / problem.num_ranks,
         "stage_to_rank": list(problem.stage_to_rank),
         "value": result.value,
+        "work": work,
         "bubble": round(1 - work / result.value, 4),
         "published": None if run.published is None else round(run.published, 4),
         "lower_bound": result.lower_bound,
@@ -85,7 +88,6 @@ def synthesized(run: Run) -> dict[str, object]:
         "method": result.provenance.method,
         "baseline": baseline and baseline[0],
         "baseline_bubble": baseline and round(1 - work / baseline[1], 4),
-        **{name: round(1 - work / values[0], 4) if values else None for name, values in by_then.items()},
         "steps": steps,
         "wall_s": wall_s,
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
@@ -102,6 +104,13 @@ def synthesized(run: Run) -> dict[str, object]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def bubble_at(row: dict[str, Any], moment_s: float) -> float | None:
+    """The bubble after so many seconds; None before the first schedule, and where time was up sooner."""
+    values = [value for at_s, value, _ in row["steps"] if at_s <= moment_s]
+    is_known = row["status"] == "optimal" or moment_s <= row["time_limit_s"]
+    return round(1 - row["work"] / values[-1], 4) if values and is_known else None
 
 
 def main() -> None:
@@ -123,9 +132,15 @@ def main() -> None:
         print(*(rows[-1][column] for column in shown), flush=True)
     order = {(run.group, run.name): number for number, run in enumerate(RUNS)}
     rows.sort(key=lambda row: order[row["group"], row["name"]])
+    moments = [f"at_{s}_s" for s in MOMENTS_S]
+    for row in rows:
+        row |= {name: bubble_at(row, s) for name, s in zip(moments, MOMENTS_S, strict=True)}
     columns = ["group", "name", "published", "bubble", "gap", "status", "baseline", "baseline_bubble"]
-    columns += [f"at_{s}_s" for s in MOMENTS_S] + ["wall_s", "peak_gib", "method"]
+    columns += [*moments, "wall_s", "peak_gib", "method"]
     pd.DataFrame(rows)[columns].to_csv(HERE / "summary.csv", index=False)
+    against_time = pd.DataFrame([row for row in rows if row["group"] in AGAINST_TIME])
+    columns = ["group", "name", "baseline", "baseline_bubble", *moments, "published"]
+    against_time[columns].to_csv(HERE / "against_time.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Published schedules on any problem's costs: orders by rule, no solver.
 
-A baseline is a rule for every rank's order; times follow by longest path (:mod:`synth.timing`). Its closed
-forms are the published ones, with transfer times where these are known; where the paper has none that is
-exact, those that measured schedules obey, in the domain in which they do.
+A baseline is a rule for every rank's order; times follow by longest path (:mod:`synth.timing`). Most schedule
+a plain chain of stages as it is; some make another problem of it first: two directions, sequence slices,
+stages that evict. Its closed forms are the published ones, with transfer times where these are known; where
+the paper has none that is exact, those that measured schedules obey, in the domain in which they do.
 
 =======================  =================================  =================================================
 name                     module                             bubble of ``rank_span`` (equal stages, c = 0)
@@ -11,7 +12,11 @@ gpipe                    :mod:`~synth.baselines.flushed`    (p-1)(F+BW)
 looped-bfs               ``breadth_first``                  (p-1)(F+BW), of one of v stages per rank
 2bp-gpipe                ``two_stage``                      (p-1)(F+B)
 1f1b                     :mod:`~synth.baselines.flushed`    (p-1)(F+BW)
+seq1f1b                  ``sequence``                       (p-1)(F+BW), of one of k slices
+bpipe                    ``balanced_memory``                (p-1)(F+BW), and ticks to evict
 2bp-1f1b                 ``two_stage``                      (p-1)(F+B-W)
+chimera-asymmetric       ``chimera``                        as chimera for BW = 2F
+chimera                  ``chimera``                        (p-2)(BW + (m/p-1)(BW-F)), F ≤ BW
 hanayo                   ``wave``                           4(p-1)F of one of v stages, m = p and BW = 2F
 1f1b-v                   ``undivided_v``                    about 5p passes of half a stage
 interleaved-1f1b         ``interleaved``                    (p-1)(F+BW), of one of v stages per rank
@@ -20,6 +25,7 @@ group-interleaved-1f1b   ``grouped``                        (p-1)(F+B), of one o
 interleaved-zero-bubble  ``interleaved_zero_bubble``        (p-1)(F+B-W), of one of v stages per rank
 zb-h1                    ``zero_bubble``                    (p-1)(F+B-W)
 zb-h2                    ``zero_bubble``                    (p-1)(F+B-2W)
+dualpipe                 ``dual_pipe``                      (p/2-1)(F+B-W)
 dualpipe-v               ``dual_pipe``                      (p-1)(F+B-W), of half a stage
 v-min                    ``v_shaped``                       about 4p passes of half a stage
 v-half                   ``v_shaped``                       about 3p passes of half a stage
@@ -34,8 +40,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from synth.baselines.balanced_memory import (
+    bpipe,
+    bpipe_bubble_ticks,
+    bpipe_peak_bytes,
+    bpipe_problem,
+)
 from synth.baselines.breadth_first import looped_bfs, looped_bfs_bubble_ticks, looped_bfs_peak_bytes
-from synth.baselines.dual_pipe import dualpipe_v, dualpipe_v_bubble_ticks, dualpipe_v_peak_bytes
+from synth.baselines.chimera import (
+    chimera,
+    chimera_asymmetric,
+    chimera_asymmetric_bubble_ticks,
+    chimera_asymmetric_problem,
+    chimera_bubble_ticks,
+    chimera_peak_bytes,
+    chimera_problem,
+)
+from synth.baselines.directions import HELD_TWICE
+from synth.baselines.dual_pipe import (
+    dualpipe,
+    dualpipe_bubble_ticks,
+    dualpipe_peak_bytes,
+    dualpipe_problem,
+    dualpipe_v,
+    dualpipe_v_bubble_ticks,
+    dualpipe_v_peak_bytes,
+)
 from synth.baselines.flushed import (
     gpipe,
     gpipe_bubble_ticks,
@@ -58,6 +88,14 @@ from synth.baselines.interleaved_zero_bubble import (
     interleaved_zero_bubble,
     interleaved_zero_bubble_bubble_ticks,
     interleaved_zero_bubble_peak_bytes,
+)
+from synth.baselines.sequence import (
+    USUAL_SLICES,
+    cut_sequences,
+    seq1f1b,
+    seq1f1b_bubble_ticks,
+    seq1f1b_peak_bytes,
+    seq1f1b_problem,
 )
 from synth.baselines.two_stage import (
     two_bp_1f1b,
@@ -97,10 +135,19 @@ from synth.baselines.zero_bubble import (
 )
 from synth.errors import BaselineUndefinedError, InputError
 from synth.graph import check_size
-from synth.ops import RankOrders
+from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
+from synth.schedule import Schedule
+from synth.timing import schedule_orders
 
-__all__ = ["BASELINES", "Baseline", "baseline_orders"]
+__all__ = [
+    "BASELINES",
+    "Baseline",
+    "baseline_orders",
+    "baseline_problem",
+    "baseline_schedule",
+    "cut_sequences",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +155,7 @@ class Baseline:
     """A published schedule: its rule and its closed forms.
 
     Every function raises :class:`~synth.errors.BaselineUndefinedError` where the schedule is not defined.
+    Orders and closed forms are those of the problem that ``reshape`` returns, which it leaves as it is.
 
     Parameters
     ----------
@@ -121,6 +169,10 @@ class Baseline:
         Idle ticks of the rank with the longest span, or None outside the domain its docstring states.
     peak_bytes
         The peak of every rank, static bytes included, or None outside the domain its docstring states.
+    reshape
+        The problem that it schedules in place of a plain chain; None for the chain itself.
+    makes
+        What it makes of a plain chain, in words.
     """
 
     name: str
@@ -128,6 +180,8 @@ class Baseline:
     orders: Callable[[Problem], RankOrders]
     bubble_ticks: Callable[[Problem], int | None]
     peak_bytes: Callable[[Problem], tuple[int, ...] | None]
+    reshape: Callable[[Problem], Problem] | None = None
+    makes: str = ""
 
 
 _ZERO_BUBBLE = "Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241"
@@ -167,11 +221,47 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 peak_bytes=one_f_one_b_peak_bytes,
             ),
             Baseline(
+                name="seq1f1b",
+                source="Sun et al., Seq1F1B, arXiv 2406.03488",
+                orders=seq1f1b,
+                bubble_ticks=seq1f1b_bubble_ticks,
+                peak_bytes=seq1f1b_peak_bytes,
+                reshape=seq1f1b_problem,
+                makes=f"every microbatch in {USUAL_SLICES} sequence slices",
+            ),
+            Baseline(
+                name="bpipe",
+                source="Kim et al., BPipe, ICML 2023",
+                orders=bpipe,
+                bubble_ticks=bpipe_bubble_ticks,
+                peak_bytes=bpipe_peak_bytes,
+                reshape=bpipe_problem,
+                makes="the first ranks' activations above the cap are stored on the last ranks",
+            ),
+            Baseline(
                 name="2bp-1f1b",
                 source=_TWO_STAGE,
                 orders=two_bp_1f1b,
                 bubble_ticks=two_bp_1f1b_bubble_ticks,
                 peak_bytes=two_bp_1f1b_peak_bytes,
+            ),
+            Baseline(
+                name="chimera-asymmetric",
+                source="Barley et al., arXiv 2605.24006, after Chimera, arXiv 2107.06925",
+                orders=chimera_asymmetric,
+                bubble_ticks=chimera_asymmetric_bubble_ticks,
+                peak_bytes=chimera_peak_bytes,
+                reshape=chimera_asymmetric_problem,
+                makes=f"{HELD_TWICE}; the first half of the stages with half the layers of the others",
+            ),
+            Baseline(
+                name="chimera",
+                source="Li and Hoefler, Chimera, arXiv 2107.06925, figures 3 and 7",
+                orders=chimera,
+                bubble_ticks=chimera_bubble_ticks,
+                peak_bytes=chimera_peak_bytes,
+                reshape=chimera_problem,
+                makes=HELD_TWICE,
             ),
             Baseline(
                 name="hanayo",
@@ -230,6 +320,15 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 peak_bytes=zb_h2_peak_bytes,
             ),
             Baseline(
+                name="dualpipe",
+                source="DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, section 3.2.1; the released DualPipe",
+                orders=dualpipe,
+                bubble_ticks=dualpipe_bubble_ticks,
+                peak_bytes=dualpipe_peak_bytes,
+                reshape=dualpipe_problem,
+                makes=HELD_TWICE,
+            ),
+            Baseline(
                 name="dualpipe-v",
                 source="DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, section 3.2.1; the released DualPipeV",
                 orders=dualpipe_v,
@@ -263,8 +362,10 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
 """The baselines by name, mostly the better the later: a search tries the last one first."""
 
 
-def baseline_orders(name: str, problem: Problem) -> RankOrders:
-    """The order of every rank under a published schedule.
+def baseline_problem(name: str, problem: Problem) -> Problem:
+    """The problem that a published schedule schedules in place of a given one: mostly that itself.
+
+    A problem of directions or slices is taken as it is by the baselines that need such a one, by no other.
 
     Raises
     ------
@@ -277,6 +378,50 @@ def baseline_orders(name: str, problem: Problem) -> RankOrders:
         near = difflib.get_close_matches(name, BASELINES) or list(BASELINES)
         raise InputError(f"{name!r} is no baseline: use {' or '.join(near)}")
     check_size(problem)
-    if not problem.is_chain:
+    reshape = BASELINES[name].reshape
+    if reshape is not None:
+        return reshape(problem)
+    if problem.feeds:
         raise BaselineUndefinedError(name, "the stages are no plain chain, but directions or slices")
-    return BASELINES[name].orders(problem)
+    return problem
+
+
+def baseline_orders(name: str, problem: Problem) -> RankOrders:
+    """The order of every rank under a published schedule, on just the problem given.
+
+    Raises
+    ------
+    InputError
+        When no baseline has that name.
+    BaselineUndefinedError
+        When the baseline does not exist for this problem, or makes another of it.
+    """
+    if baseline_problem(name, problem) != problem:
+        raise BaselineUndefinedError(name, f"it schedules another problem: {BASELINES[name].makes}")
+    return _orders(name, problem)
+
+
+def baseline_schedule(name: str, problem: Problem) -> Schedule:
+    """A published schedule, on what it makes of a problem.
+
+    Raises
+    ------
+    InputError
+        When no baseline has that name.
+    BaselineUndefinedError
+        When the baseline does not exist for this problem.
+    """
+    reshaped = baseline_problem(name, problem)
+    return schedule_orders(reshaped, _orders(name, reshaped))
+
+
+def _orders(name: str, problem: Problem) -> RankOrders:
+    """A baseline's orders, in the end of which every rank sums the gradients that the problem sums."""
+    orders = BASELINES[name].orders(problem)
+    summed = [
+        [stage for stage in held if problem.stages[stage].R is not None] for held in problem.stages_by_rank
+    ]
+    return tuple(
+        (*order, *(Op(OpKind.R, stage, 0) for stage in stages))
+        for order, stages in zip(orders, summed, strict=True)
+    )

@@ -56,7 +56,7 @@ def group_interleaved_1f1b_bubble_ticks(problem: Problem) -> int | None:
     With g < p, (p-g)(v-1)(F+B-W) more: exact for m a multiple of g, F = B = W and no transfer times.
     """
     sizes, _ = _largest_that_fits(problem, loop_ranks(_NAME, problem))
-    ticks = equal_ticks(problem, divided=True)
+    ticks = equal_ticks(problem, divided=True) if all(c.can_divide for c in problem.stages) else None
     if ticks is None or len(set(sizes)) > 1:
         return None
     p, v, g = problem.num_ranks, problem.num_stages // problem.num_ranks, sizes[0]

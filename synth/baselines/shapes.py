@@ -131,7 +131,8 @@ def with_offered_backwards(problem: Problem, order: Iterable[Op]) -> tuple[Op, .
 def equal_ticks(problem: Problem, *, divided: bool) -> EqualTicks | None:
     """The ticks that all stages and all neighbouring transfers share, or None where they differ.
 
-    None too under exclusive links with transfer times, which no published closed form knows.
+    None too under exclusive links with transfer times, or where gradients are summed over replicas, which no
+    published closed form knows.
 
     Parameters
     ----------
@@ -141,14 +142,14 @@ def equal_ticks(problem: Problem, *, divided: bool) -> EqualTicks | None:
         Whether the schedule divides the backward; if not, BW counts where it is offered.
     """
     found = {_stage_ticks(costs, divided=divided) for costs in problem.stages}
-    pairs = [(s, s + 1) for s in range(problem.num_stages - 1)]
+    pairs = [(before, s) for s, inputs in enumerate(problem.inputs_by_stage) for before in inputs]
     lags = {
         problem.lag_ticks(a, b)
         for s, t in pairs
         for a, b in ((s, t), (t, s))
         if problem.stage_to_rank[a] != problem.stage_to_rank[b]
     } or {0}
-    if len(found) > 1 or len(lags) > 1:
+    if len(found) > 1 or len(lags) > 1 or any(costs.R is not None for costs in problem.stages):
         return None
     (ticks,), (transfer,) = found, lags
     if transfer and problem.links is Links.EXCLUSIVE:
@@ -157,7 +158,7 @@ def equal_ticks(problem: Problem, *, divided: bool) -> EqualTicks | None:
 
 
 def holds_from_forward_on(costs: StageCosts) -> bool:
-    """Whether F allocates all that a microbatch holds, and the backward frees exactly that.
+    """Whether F allocates all that a microbatch holds, the backward frees exactly that, and a sum nothing.
 
     The published peaks count activations so; where B allocates (gradients kept for W), they do not apply.
     """
@@ -166,9 +167,15 @@ def holds_from_forward_on(costs: StageCosts) -> bool:
         ways.append((costs.B, costs.W))
     if costs.BW is not None:
         ways.append((costs.BW,))
-    return costs.F.free_bytes == 0 and all(
-        sum(cost.free_bytes for cost in way) == costs.F.alloc_bytes and not any(c.alloc_bytes for c in way)
-        for way in ways
+    sums_in_place = costs.R is None or costs.R.alloc_bytes == costs.R.free_bytes == 0
+    return (
+        sums_in_place
+        and costs.F.free_bytes == 0
+        and all(
+            sum(cost.free_bytes for cost in way) == costs.F.alloc_bytes
+            and not any(c.alloc_bytes for c in way)
+            for way in ways
+        )
     )
 
 

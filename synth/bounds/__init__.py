@@ -7,6 +7,7 @@ from dataclasses import replace
 from synth.bounds.analytic import analytic_bounds
 from synth.bounds.bound import Bound
 from synth.bounds.counters import counter_bounds
+from synth.bounds.flows import flow_bounds
 from synth.bounds.one_rank import one_rank_bounds
 from synth.cpsat import SolveParams
 from synth.free_maps import open_placements, placement_name
@@ -32,6 +33,8 @@ def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[B
     """
     if problem.placement.kind is PlacementKind.AUTO:
         return (_least(open_placements(problem), params),)
+    if not problem.is_chain:
+        return flow_bounds(problem)
     bounds = list(analytic_bounds(problem))
     if params is not None:
         half = replace(params, time_limit_s=params.time_limit_s / 2)
@@ -51,5 +54,5 @@ def _least(placed: tuple[Problem, ...], params: SolveParams | None) -> Bound:
 
 
 def best_bound(problem: Problem) -> Bound:
-    """The strongest bound in closed form."""
-    return analytic_bounds(problem)[0]
+    """The strongest bound that needs no solver."""
+    return (analytic_bounds(problem) if problem.is_chain else flow_bounds(problem))[0]

@@ -13,16 +13,18 @@ from synth.bounds.chains import (
     round_trip_ticks,
     way_back_ticks,
 )
+from synth.bounds.memory_area import memory_area_bound
 from synth.bounds.relaxation import relax, relaxable_ranks
 from synth.problem import Objective, Problem
 
 
 def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
-    """All bounds in closed form that apply, the strongest first."""
+    """All bounds in closed form that apply and say something, the strongest first."""
     bounds = [
         period_bound(problem),
         first_backward_bound(problem),
         there_and_back_bound(problem),
+        memory_area_bound(problem),
     ]
     if any(len(held) == 1 for held in problem.stages_by_rank):
         bounds.append(whole_forwards_bound(problem))
@@ -30,7 +32,7 @@ def analytic_bounds(problem: Problem) -> tuple[Bound, ...]:
         bounds.append(round_trips_bound(problem))
     if problem.objective is Objective.MAKESPAN:
         bounds += [head_and_tail_bound(problem), chain_bound(problem)]
-    return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
+    return tuple(sorted((bound for bound in bounds if bound.ticks), key=lambda bound: -bound.ticks))
 
 
 def period_bound(problem: Problem) -> Bound:

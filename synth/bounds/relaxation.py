@@ -107,7 +107,7 @@ def relaxable_ranks(problem: Problem) -> list[int]:
     return [
         rank
         for rank, held in enumerate(problem.stages_by_rank)
-        if len(held) == 1 and _divides_best(problem.stages[held[0]])
+        if len(held) == 1 and divides_best(problem.stages[held[0]])
     ]
 
 
@@ -141,7 +141,7 @@ def relax(problem: Problem, rank: int) -> OneRank:
     )
 
 
-def _divides_best(costs: StageCosts) -> bool:
+def divides_best(costs: StageCosts) -> bool:
     """Whether the backward is divided without loss: a divided one fits wherever an undivided one does."""
     if costs.B is None or costs.W is None or costs.BW is None:
         return True

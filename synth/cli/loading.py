@@ -57,6 +57,9 @@ def load_unlimited(options: argparse.Namespace) -> Stated:
 
 def _overridden(options: argparse.Namespace) -> Problem:
     problem = _named_problem(options.problem)
+    for flag in ("microbatches", "placement"):
+        if problem.feeds and getattr(options, flag) is not None:
+            raise InputError(f"--{flag} is given for directions or slices: change the problem instead")
     if options.microbatches is not None:
         problem = replace(problem, num_microbatches=options.microbatches)
     if options.objective is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from synth.cli.arguments import add_name_argument, size, whole_number
 from synth.document import read_topology
@@ -27,7 +28,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_topology(options: argparse.Namespace) -> Topology | None:
-    """The topology that a command names, if it names one.
+    """The topology that a command names, if it names one, with the sizes that its arguments give.
 
     Raises
     ------
@@ -42,22 +43,23 @@ def load_topology(options: argparse.Namespace) -> Topology | None:
         return None
     if options.links is not None:
         raise InputError("--links and --topology are both given: give one or the other")
-    return read_topology(read_text(options.topology, wanted="a topology document"), options.topology)
+    text = read_text(options.topology, wanted="a topology document")
+    return _with_sizes(options, read_topology(text, options.topology))
 
 
 def network_of(options: argparse.Namespace, topology: Topology | None, problem: Problem) -> Network:
-    """The network: over the topology, or as the problem states it."""
+    """The network: over the topology, sizes included, or as the problem states it."""
     overlaps = not options.no_overlap
     if topology is None:
         return planned_network(problem, links=options.links, overlaps=overlaps)
+    return network_over(topology, problem, overlaps=overlaps)
+
+
+def _with_sizes(options: argparse.Namespace, topology: Topology) -> Topology:
+    """The topology with the sizes that the arguments give instead of its own."""
     given = options.transfer_bytes
-    return network_over(
-        topology,
-        problem,
-        transfer_bytes=None if given is None else TransferBytes(activation=given, gradient=given),
-        all_reduce=_all_reduce(options, topology),
-        overlaps=overlaps,
-    )
+    sizes = topology.transfer_bytes if given is None else TransferBytes(activation=given, gradient=given)
+    return replace(topology, transfer_bytes=sizes, all_reduce=_all_reduce(options, topology))
 
 
 def _all_reduce(options: argparse.Namespace, topology: Topology) -> AllReduce | None:

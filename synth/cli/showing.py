@@ -59,6 +59,8 @@ def row_json(problem: Problem, row: Row) -> dict[str, Any]:
         "value": row.metrics.value(problem.objective),
         **asdict(row.metrics),
     }
+    if row.note:
+        answer["note"] = row.note
     if row.certificate:
         answer |= {
             "lower_bound": row.certificate.lower_bound,

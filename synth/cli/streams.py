@@ -84,6 +84,11 @@ class Printer:
         coloured = self._console.is_terminal and self._console.color_system and not self._console.no_color
         return self._console.height if coloured else 0
 
+    @property
+    def has_arrows(self) -> bool:
+        """Whether the output's encoding has characters beyond ASCII."""
+        return self._console.encoding.lower().startswith("utf")
+
     def text(self, text: Text) -> None:
         """Coloured text, no wider than the terminal."""
         self._console.print(text, no_wrap=True, overflow="crop", end="")

@@ -17,13 +17,16 @@ NOBODY = -1
 
 
 class Plan(NamedTuple):
-    """Ops numbered rank by rank in execution order, and what each hands on when it ends."""
+    """Ops numbered rank by rank in execution order, and what each hands on when it ends.
+
+    Behind the ops there may be sums, which last no time and hold no rank: a sum ends with its last input.
+    """
 
     rank_start: np.ndarray  # each rank's first op and the one behind its last, shape (ranks + 1)
-    rank: np.ndarray  # of each op
-    waits: np.ndarray  # how many inputs each op has
-    sends_start: np.ndarray  # where each op's sends begin, shape (ops + 1)
-    consumer: np.ndarray  # of each send, an op or NOBODY
+    rank: np.ndarray  # of each op and sum
+    waits: np.ndarray  # how many inputs each op and sum has
+    sends_start: np.ndarray  # where each op's or sum's sends begin, shape (ops + sums + 1)
+    consumer: np.ndarray  # of each send, an op, a sum or NOBODY
     route: np.ndarray  # of each send, or LOCAL
     route_ticks: np.ndarray
     channels_start: np.ndarray  # where each route's channels begin, shape (routes + 1)
@@ -50,6 +53,7 @@ def replay(plan, ticks, release, times):
     It calls nothing compiled, because it runs uncompiled too, on integers of any size.
     """
     following = plan.rank_start[:-1].copy()
+    num_ops = plan.rank_start[-1]
     idle = np.zeros(len(following), np.bool_)
     waits = plan.waits.copy()
     events = [(moment, RELEASE, rank) for rank, moment in enumerate(release)]
@@ -59,15 +63,18 @@ def replay(plan, ticks, release, times):
         rank = number if kind == RELEASE else plan.rank[number]
         if kind == ARRIVAL:
             waits[number] -= 1
-        else:
+        elif number < num_ops:
             idle[rank] = True
         if kind == END:
-            following[rank] += 1
-            times.last[rank] = max(times.last[rank], now)
+            if number < num_ops:
+                following[rank] += 1
+                times.last[rank] = max(times.last[rank], now)
             for send in range(plan.sends_start[number], plan.sends_start[number + 1]):
                 route, consumer = plan.route[send], plan.consumer[send]
                 if route == LOCAL:
                     waits[consumer] -= 1
+                    if consumer >= num_ops and waits[consumer] == 0:
+                        heappush(events, (now, END, consumer))
                     continue
                 begin = now
                 for place in range(plan.channels_start[route], plan.channels_start[route + 1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import UNSET
 
 from synth.certificate import Certificate, Provenance, Status
 from synth.document.refusal import Refusal
-from synth.document.stages import stage_wires, stages_from_wire
+from synth.document.stages import num_directions, place_in_document, stage_wires, stages_from_wire
 from synth.document.wire import (
     PLACEMENT_KEYS,
     PROBLEM_FORMAT,
@@ -82,9 +83,10 @@ def problem_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> Problem:
     for where, given in _placements(wire, path):
         _only_one_of(given, where, ("stage_to_rank", "kind"), refuse)
     _only_one_of(wire.transfers, f"{path}.transfers", ("ticks", "ticks_by_rank_pair"), refuse)
-    if wire.num_ranks > len(wire.stages):
+    most_ranks = len(wire.stages) * num_directions(wire)
+    if wire.num_ranks > most_ranks > 0:
         # Said before anything of the size num_ranks times num_ranks is built.
-        rule = f"every rank holds a stage; give at most {len(wire.stages)}, or more stages"
+        rule = f"every rank holds a stage; give at most {most_ranks}, or more stages"
         refuse(f"{path}.num_ranks", str(wire.num_ranks), rule)
     try:
         placement, stages, feeds = stages_from_wire(wire, path, refuse)
@@ -103,7 +105,7 @@ def problem_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> Problem:
             source=wire.source,
         )
     except InvalidProblemError as error:
-        refuse(f"{path}.{error.where}", str(error.given), error.rule)
+        refuse(f"{path}.{place_in_document(wire, error.where)}", str(error.given), error.rule)
 
 
 def problem_to_wire(problem: Problem, placement: Placement) -> ProblemWire:
@@ -131,9 +133,13 @@ def timeline_from_wire(wire: TimelineWire, refuse: Refusal) -> Timeline:
     peaks = wire.peak_memory_bytes
     if peaks is not None:
         _check_one_per_rank("$.peak_memory_bytes", len(peaks), problem, refuse)
+    carried: list[Container[int]] = [frozenset(feed.microbatches) for feed in problem.feeds]
+    carried = carried or [range(problem.num_microbatches)] * problem.num_stages
     for rank, listed in enumerate(wire.ranks):
         for n, measured in enumerate(listed):
-            _check_measured(f"$.ranks[{rank}][{n}]", measured, rank, problem, refuse)
+            path = f"$.ranks[{rank}][{n}]"
+            _check_measured(path, measured, rank, problem, refuse)
+            _check_carried(path, measured, carried[measured.stage], refuse)
     return Timeline(
         problem=problem,
         ranks=tuple(tuple(map(_measured_op, rank)) for rank in wire.ranks),
@@ -200,8 +206,6 @@ def _check_measured(path: str, wire: MeasuredOpWire, rank: int, problem: Problem
     ):
         if given >= count:
             refuse(f"{path}.{key}", str(given), f"give an integer from 0 to {count - 1}")
-    if wire.op is not OpKind.R and wire.microbatch not in problem.microbatches_of(wire.stage):
-        refuse(f"{path}.microbatch", str(wire.microbatch), f"stage {wire.stage} does not carry it")
     own = problem.stage_to_rank[wire.stage]
     if own != rank:
         refuse(
@@ -209,6 +213,13 @@ def _check_measured(path: str, wire: MeasuredOpWire, rank: int, problem: Problem
         )
     if wire.end_ns < wire.start_ns:
         refuse(f"{path}.end_ns", str(wire.end_ns), f"give an integer ≥ start_ns, which is {wire.start_ns}")
+
+
+def _check_carried(path: str, wire: MeasuredOpWire, carried: Container[int], refuse: Refusal) -> None:
+    if wire.op is OpKind.R and wire.microbatch != 0:
+        refuse(f"{path}.microbatch", str(wire.microbatch), "R runs once, as microbatch 0")
+    if wire.op is not OpKind.R and wire.microbatch not in carried:
+        refuse(f"{path}.microbatch", str(wire.microbatch), f"stage {wire.stage} does not carry it")
 
 
 def _only_one_of(wire: Wire, path: str, keys: tuple[str, str], refuse: Refusal) -> None:

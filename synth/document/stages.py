@@ -6,8 +6,10 @@ document that we write has those stages, each with its inputs and microbatches.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 from msgspec import UNSET, UnsetType
 
@@ -16,9 +18,14 @@ from synth.document.wire import DirectionWire, OpCostWire, PlacementWire, Proble
 from synth.feed import Feed
 from synth.flows import Direction, lay_out
 from synth.placement import Placement, PlacementKind, place
-from synth.problem import OpCost, Problem, StageCosts
+from synth.problem import OpCost, Problem, StageCosts, shortened
 
 FEED_KEYS = ("inputs", "microbatches", "model_stage", "slice")
+
+MOST_CARRIED = 1_000_000
+"""How many stages times microbatches a flow may have: unlike a plain chain, it lists what each carries."""
+
+_STAGE = re.compile(r"stages\[(\d+)\]")
 
 _CostsWire = OpCostWire | tuple[OpCostWire, ...] | None
 _Laid = tuple[Placement, tuple[StageCosts, ...], tuple[Feed, ...]]
@@ -26,8 +33,9 @@ _Laid = tuple[Placement, tuple[StageCosts, ...], tuple[Feed, ...]]
 
 def stages_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> _Laid:
     """The placement, the costs and the feeds of all stages, directions and slices laid out."""
-    count = wire.slices if isinstance(wire.slices, int) else 1
+    count = _given_number(wire.slices, 1)
     _check_slices(wire, count, path, refuse)
+    _check_size(wire, count, path, refuse)
     sliced = [[_stage_costs(stage, number) for number in range(count)] for stage in wire.stages]
     laid_out = wire.placement is UNSET or wire.slices is not UNSET
     if not laid_out:
@@ -36,11 +44,11 @@ def stages_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> _Laid:
         return placement, tuple(costs for (costs,) in sliced), _feeds(wire)
     _check_no_feeds(wire, path, refuse)
     directions = _directions(wire, path, refuse)
-    for n, direction in enumerate(directions):
-        if len(direction.stage_to_rank) != len(wire.stages):
-            where = "placement" if wire.placement is not UNSET else f"directions[{n}].placement"
-            rule = f"give one rank for each of the {len(wire.stages)} stages"
-            refuse(f"{path}.{where}.stage_to_rank", f"{len(direction.stage_to_rank)} long", rule)
+    used = set(chain.from_iterable(direction.stage_to_rank for direction in directions))
+    for rank in range(wire.num_ranks):
+        if rank not in used:
+            rule = f"no stage is on rank {rank}; put one there, or lower num_ranks"
+            refuse(f"{path}.num_ranks", str(wire.num_ranks), rule)
     flow = lay_out(sliced, directions)
     return Placement.explicit(flow.stage_to_rank), flow.stages, flow.feeds
 
@@ -53,11 +61,29 @@ def _check_slices(wire: ProblemWire, count: int, path: str, refuse: Refusal) -> 
                 continue
             where = f"{path}.stages[{stage}].{kind}"
             if wire.slices is UNSET:
-                refuse(where, f"{len(given)} costs", 'give one object, or "slices" in the problem')
+                refuse(where, f"{len(given)} long", 'give one object, or "slices" in the problem')
             if len(given) != count:
-                refuse(
-                    where, f"{len(given)} costs", f"give one object, or one for each of the {count} slices"
-                )
+                refuse(where, f"{len(given)} long", f"give one object, or one for each of the {count} slices")
+
+
+def _check_size(wire: ProblemWire, count: int, path: str, refuse: Refusal) -> None:
+    """Before anything of the size stages times microbatches is built."""
+    is_flow = wire.directions is not UNSET or wire.slices is not UNSET or _gives_feeds(wire)
+    stages = len(wire.stages) * num_directions(wire) * count
+    if is_flow and stages * wire.num_microbatches > MOST_CARRIED:
+        rule = f"with {stages} stages of directions and slices give at most {MOST_CARRIED // stages}"
+        refuse(f"{path}.num_microbatches", str(wire.num_microbatches), rule)
+
+
+def num_directions(wire: ProblemWire) -> int:
+    """How many pipelines go through the stages."""
+    return len(wire.directions) if isinstance(wire.directions, tuple) else 1
+
+
+def place_in_document(wire: ProblemWire, where: str) -> str:
+    """Where in the document something stands that directions and slices have laid out."""
+    count, stages = _given_number(wire.slices, 1), len(wire.stages)
+    return _STAGE.sub(lambda match: f"stages[{int(match[1]) // count % stages}]", where)
 
 
 def _check_no_feeds(wire: ProblemWire, path: str, refuse: Refusal) -> None:
@@ -70,8 +96,7 @@ def _check_no_feeds(wire: ProblemWire, path: str, refuse: Refusal) -> None:
 def _directions(wire: ProblemWire, path: str, refuse: Refusal) -> list[Direction]:
     everything = tuple(range(wire.num_microbatches))
     if isinstance(wire.placement, PlacementWire):
-        _check_named(f"{path}.placement", wire.placement, refuse)
-        return [Direction(_placement(wire, wire.placement).stage_to_rank, everything)]
+        return [Direction(_ranks(wire, wire.placement, f"{path}.placement", refuse), everything)]
     assert isinstance(wire.directions, tuple), "a problem has a placement or directions"
     if not wire.directions:
         refuse(f"{path}.directions", "[]", "give at least one direction")
@@ -80,21 +105,31 @@ def _directions(wire: ProblemWire, path: str, refuse: Refusal) -> list[Direction
 
 def _direction(wire: ProblemWire, n: int, given: DirectionWire, path: str, refuse: Refusal) -> Direction:
     where = f"{path}.directions[{n}]"
-    _check_named(f"{where}.placement", given.placement, refuse)
+    ranks = _ranks(wire, given.placement, f"{where}.placement", refuse)
     most = wire.num_microbatches - 1
     carried = given.microbatches
     if not carried or len(set(carried)) < len(carried) or max(carried) > most:
         refuse(
             f"{where}.microbatches",
-            str(list(carried)) if len(carried) <= 16 else f"{len(carried)} long",
+            str(shortened(carried)),
             f"give different microbatches from 0 to {most}, at least one",
         )
-    return Direction(_placement(wire, given.placement).stage_to_rank, carried)
+    return Direction(ranks, carried)
 
 
-def _check_named(path: str, wire: PlacementWire, refuse: Refusal) -> None:
+def _ranks(problem: ProblemWire, wire: PlacementWire, path: str, refuse: Refusal) -> tuple[int, ...]:
+    """The rank of every model stage of one direction."""
     if wire.kind == PlacementKind.AUTO.value:
         refuse(f"{path}.kind", '"auto"', "with directions or slices, give stage_to_rank or a named map")
+    ranks = _placement(problem, wire).stage_to_rank
+    if len(ranks) != len(problem.stages):
+        rule = f"give one rank for each of the {len(problem.stages)} stages"
+        refuse(f"{path}.stage_to_rank", f"{len(ranks)} long", rule)
+    for stage, rank in enumerate(ranks):
+        if rank >= problem.num_ranks:
+            rule = f"give a rank from 0 to {problem.num_ranks - 1}"
+            refuse(f"{path}.stage_to_rank[{stage}]", str(rank), rule)
+    return ranks
 
 
 def _placement(problem: ProblemWire, wire: PlacementWire) -> Placement:
@@ -105,7 +140,7 @@ def _placement(problem: ProblemWire, wire: PlacementWire) -> Placement:
 
 def _feeds(wire: ProblemWire) -> tuple[Feed, ...]:
     """The feeds as given stage by stage; none where no stage gives any."""
-    if all(getattr(costs, key) is UNSET for costs in wire.stages for key in FEED_KEYS):
+    if not _gives_feeds(wire):
         return ()
     everything = tuple(range(wire.num_microbatches))
     return tuple(
@@ -117,6 +152,10 @@ def _feeds(wire: ProblemWire) -> tuple[Feed, ...]:
         )
         for stage, costs in enumerate(wire.stages)
     )
+
+
+def _gives_feeds(wire: ProblemWire) -> bool:
+    return any(getattr(costs, key) is not UNSET for costs in wire.stages for key in FEED_KEYS)
 
 
 def _given(value: tuple[int, ...] | UnsetType, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -30,6 +30,10 @@ Number = Annotated[float, Meta(description="a finite number")]
 Text = Annotated[str, Meta(description="a string")]
 Amounts = Annotated[tuple[Amount, ...], Meta(description="a list of integers ≥ 0, one per rank")]
 ObjectiveName = Annotated[Objective, Meta(description='"makespan" or "rank_span"')]
+Microbatches = Annotated[tuple[Amount, ...], Meta(description="a list of microbatches")]
+Slices = Annotated[
+    int, Meta(ge=1, le=1000, description="an integer from 1 to 1000, sequence slices per microbatch")
+]
 NamedKind = Literal["loop", "v", "wave", "auto"]
 
 
@@ -51,10 +55,6 @@ Costs = Annotated[
 ]
 
 
-_MICROBATCHES = Meta(description="a list of microbatches")
-_SLICES = Meta(description="an integer ≥ 1, sequence slices per microbatch")
-
-
 class StageWire(Wire, frozen=True, kw_only=True):
     """A stage: F, and B with W, or BW, or all of them; and what feeds it, where it is not the one before."""
 
@@ -68,9 +68,7 @@ class StageWire(Wire, frozen=True, kw_only=True):
     weight_versions: Count | UnsetType = UNSET
     layers: Annotated[tuple[Text, ...] | UnsetType, Meta(description="a list of layer names")] = UNSET
     inputs: Annotated[tuple[Amount, ...] | UnsetType, Meta(description="a list of stages")] = UNSET
-    microbatches: Annotated[tuple[Amount, ...] | UnsetType, Meta(description="a list of microbatches")] = (
-        UNSET
-    )
+    microbatches: Microbatches | UnsetType = UNSET
     model_stage: Amount | UnsetType = UNSET
     slice: Amount | UnsetType = UNSET
 
@@ -84,11 +82,21 @@ class PlacementWire(Wire, frozen=True, kw_only=True):
     kind: Annotated[NamedKind, Meta(description='"loop", "v", "wave" or "auto"')] | UnsetType = UNSET
 
 
+def _exactly_one(key: str, other: str, description: str) -> Meta:
+    """One of two keys, never both: schemas can say it, the wire types cannot, so the domain step checks."""
+    one_of = [{"required": [key]}, {"required": [other]}]
+    return Meta(description=description, extra_json_schema={"oneOf": one_of})
+
+
+PLACEMENT_KEYS = '{"stage_to_rank": […]} or {"kind": "loop", "v", "wave" or "auto"}'
+PLACEMENT_RULE = _exactly_one("stage_to_rank", "kind", PLACEMENT_KEYS)
+
+
 class DirectionWire(Wire, frozen=True, kw_only=True):
     """One of several pipelines through the stages: where it has them, and the microbatches it carries."""
 
-    placement: PlacementWire
-    microbatches: Annotated[tuple[Amount, ...], _MICROBATCHES]
+    placement: Annotated[PlacementWire, PLACEMENT_RULE]
+    microbatches: Microbatches
 
 
 class TransfersWire(Wire, frozen=True, kw_only=True):
@@ -102,14 +110,6 @@ class TransfersWire(Wire, frozen=True, kw_only=True):
     links: Annotated[Links, Meta(description='"free" or "exclusive"')] = Links.FREE
 
 
-def _exactly_one(key: str, other: str, description: str) -> Meta:
-    """One of two keys, never both: schemas can say it, the wire types cannot, so the domain step checks."""
-    one_of = [{"required": [key]}, {"required": [other]}]
-    return Meta(description=description, extra_json_schema={"oneOf": one_of})
-
-
-PLACEMENT_KEYS = '{"stage_to_rank": […]} or {"kind": "loop", "v", "wave" or "auto"}'
-PLACEMENT_RULE = _exactly_one("stage_to_rank", "kind", PLACEMENT_KEYS)
 TRANSFERS_RULE = _exactly_one("ticks", "ticks_by_rank_pair", '{"ticks": …} or {"ticks_by_rank_pair": [[…]]}')
 
 
@@ -128,9 +128,7 @@ class ProblemWire(Wire, frozen=True, kw_only=True):
         tuple[DirectionWire, ...] | UnsetType,
         Meta(description="a list of directions, each with its placement and its microbatches"),
     ] = UNSET
-    slices: Annotated[
-        Count | UnsetType, Meta(description="an integer ≥ 1, sequence slices per microbatch")
-    ] = UNSET
+    slices: Slices | UnsetType = UNSET
     stages: Annotated[
         tuple[StageWire, ...], Meta(min_length=1, description="a list with one entry per stage, at least one")
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Objective, Problem
@@ -57,6 +58,17 @@ class ExactAnswer:
     is_complete: bool
 
 
+def orders_by_start(problem: Problem, ran: Iterable[tuple[int, Op]], unit_ticks: int) -> FoundOrders:
+    """Orders from the start of every op that runs, in units; no two ops of a rank start together."""
+    timed: list[list[tuple[int, Op]]] = [[] for _ in range(problem.num_ranks)]
+    for start, op in sorted(ran):
+        timed[problem.stage_to_rank[op.stage]].append((start, op))
+    return FoundOrders(
+        orders=tuple(tuple(op for _, op in rank_ops) for rank_ops in timed),
+        release_ticks=tuple(rank_ops[0][0] * unit_ticks for rank_ops in timed),
+    )
+
+
 def orders_from_starts(problem: Problem, starts: Mapping[Stream, list[int]], unit_ticks: int) -> FoundOrders:
     """Orders from start times per stream.
 
@@ -85,9 +97,4 @@ def orders_from_starts(problem: Problem, starts: Mapping[Stream, list[int]], uni
         timed[rank] += [(start, Op(kind, stage, n)) for n, (start, kind) in enumerate(backwards)]
         weights = sorted(starts.get((OpKind.W, stage), []))
         timed[rank] += [(start, Op(OpKind.W, stage, n)) for start, n in zip(weights, divided, strict=True)]
-    for rank_ops in timed:
-        rank_ops.sort()
-    return FoundOrders(
-        orders=tuple(tuple(op for _, op in rank_ops) for rank_ops in timed),
-        release_ticks=tuple(rank_ops[0][0] * unit_ticks for rank_ops in timed),
-    )
+    return orders_by_start(problem, chain.from_iterable(timed), unit_ticks)

@@ -1,15 +1,15 @@
 """The whole horizon with CP-SAT: the start of every op is a variable, and the answer is exact.
 
-Microbatches are identical, so each stream (a kind of op on a stage) runs in microbatch order; a stage's B
-and BW are one stream, whose n-th op may take either form. Memory is a function of a rank's order: for each op
-that allocates, the ops before it on its rank are counted by literals of their order.
+Microbatches that pass the same stages are identical, so each stream (a kind of op on a stage) runs them in
+order; a stage's B and BW are one stream, whose n-th op may take either form. Memory is a function of a rank's
+order: for each op that allocates, the ops before it on its rank are counted by literals of their order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import ceil
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model_helper import Literal
 
 from synth.cpsat import SolveParams, solve
-from synth.exact.answer import ExactAnswer, FoundOrders, Stream, orders_from_starts
+from synth.exact.answer import ExactAnswer, FoundOrders, Stream, orders_by_start, orders_from_starts
 from synth.exact.slots import common_ticks
 from synth.ops import Op, OpKind
 from synth.problem import Links, Objective, OpCost, Problem
@@ -82,6 +82,72 @@ def solve_whole_horizon(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Which stages feed which, and which microbatches are identical: those that pass the same stages.
+
+    Parameters
+    ----------
+    inputs, outputs, replicas
+        As of the problem.
+    identical
+        For every microbatch the identical ones, itself among them, ascending.
+    before
+        For every microbatch the identical one ahead of it, where there is one.
+    reached
+        By the first of identical microbatches and by stage: the stages that its forward leads to, and itself.
+    """
+
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    replicas: tuple[tuple[int, ...], ...]
+    identical: dict[int, tuple[int, ...]]
+    before: dict[int, int]
+    reached: dict[int, dict[int, frozenset[int]]]
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Flow:
+        """Read it off a problem."""
+        passed: dict[int, list[int]] = {i: [] for i in range(problem.num_microbatches)}
+        for stage in range(problem.num_stages):
+            for i in problem.microbatches_of(stage):
+                passed[i].append(stage)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i, stages in passed.items():
+            alike.setdefault(tuple(stages), []).append(i)
+        outputs = problem.outputs_by_stage
+        reached: dict[int, dict[int, frozenset[int]]] = {}
+        for held, microbatches in alike.items():
+            ways = reached[microbatches[0]] = {}
+            for stage in reversed(held):
+                further = (ways[after] for after in outputs[stage] if after in ways)
+                ways[stage] = frozenset({stage}).union(*further)
+        return cls(
+            inputs=problem.inputs_by_stage,
+            outputs=outputs,
+            replicas=problem.replicas_by_stage,
+            identical={i: tuple(same) for same in alike.values() for i in same},
+            before={after: first for same in alike.values() for first, after in pairwise(same)},
+            reached=reached,
+        )
+
+    def precedes(self, first: Op, then: Op) -> bool:
+        """Whether the flow and the order of identical microbatches put an op before another."""
+        if first == then or OpKind.R in (first.kind, then.kind):
+            return False
+        same = self.identical[first.microbatch]
+        if first.microbatch > then.microbatch or then.microbatch not in same:
+            return False
+        if first.kind is OpKind.W:
+            return then.kind is OpKind.W and first.stage == then.stage
+        ways = self.reached[same[0]]
+        if then.kind is OpKind.F:
+            return first.kind is OpKind.F and then.stage in ways[first.stage]
+        if first.kind is OpKind.B:
+            return first.stage in ways[then.stage]
+        return not ways[first.stage].isdisjoint(ways[then.stage])
+
+
 @dataclass(slots=True)
 class _Model:
     """The variables; times are in units of the common divisor of all ticks.
@@ -94,6 +160,7 @@ class _Model:
     unit: int
     horizon: int
     value: cp_model.IntVar
+    flow: _Flow
     start: dict[Op, cp_model.IntVar] = field(default_factory=dict)
     end: dict[Op, cp_model.LinearExpr] = field(default_factory=dict)
     divided: dict[Op, cp_model.IntVar] = field(default_factory=dict)
@@ -105,21 +172,20 @@ class _Model:
 
     def choice(self, op: Op) -> cp_model.IntVar | None:
         """Whether the op's backward is divided, where its stage leaves the choice and the op hangs on it."""
-        return None if op.kind is OpKind.F else self.divided.get(op._replace(kind=OpKind.B))
+        if op.kind in (OpKind.F, OpKind.R):
+            return None
+        return self.divided.get(op._replace(kind=OpKind.B))
 
     def ops_of(self, rank: int) -> list[Op]:
         """The ops that a rank may run."""
         return [op for op in self.start if self.problem.stage_to_rank[op.stage] == rank]
 
 
-def _lags(problem: Problem, stage: int) -> tuple[int, int]:
-    return problem.lag_ticks(stage, stage + 1), problem.lag_ticks(stage + 1, stage)
-
-
 def _serial_ticks(problem: Problem) -> int:
     """One op after another, and every transfer after the one before: no earliest schedule takes longer."""
     ticks = sum(max(cost.ticks for _, cost in costs.offered) * 3 for costs in problem.stages)
-    lags = sum(sum(_lags(problem, s)) for s in range(problem.num_stages - 1))
+    hops = [(s, source) for s, inputs in enumerate(problem.inputs_by_stage) for source in inputs]
+    lags = sum(problem.lag_ticks(a, b) + problem.lag_ticks(b, a) for a, b in hops)
     return problem.num_microbatches * (ticks + lags)
 
 
@@ -129,9 +195,12 @@ def build_whole_horizon_model(problem: Problem, hint: Schedule | None = None, le
     most = (_serial_ticks(problem) if hint is None else hint.value) // unit
     cp = cp_model.CpModel()
     value = cp.new_int_var(min(most, -(-least_ticks // unit)), most, "value")
-    # The span of stage 0's rank holds every backward: each rank has begun by then, and has a span of its own.
-    horizon = most if problem.objective is Objective.MAKESPAN else 2 * most
-    model = _Model(cp, problem, unit, horizon, value)
+    horizon = most
+    if problem.objective is Objective.RANK_SPAN:
+        # The span of a chain's first rank holds every backward: each rank has begun by then, and has a span
+        # of its own. Otherwise a rank may begin as late as everything else takes.
+        horizon = 2 * most if problem.is_chain else _serial_ticks(problem) // unit
+    model = _Model(cp, problem, unit, horizon, value, _Flow.of(problem))
     _ops(model)
     microbatch_order(model)
     no_overlap_on_rank(model)
@@ -139,6 +208,7 @@ def build_whole_horizon_model(problem: Problem, hint: Schedule | None = None, le
     backward_chain(model)
     backward_after_forward(model)
     weight_after_backward(model)
+    reduce_after_weights(model)
     transfer_time(model)
     exclusive_link(model)
     memory_limit(model)
@@ -151,7 +221,9 @@ def build_whole_horizon_model(problem: Problem, hint: Schedule | None = None, le
 def _ops(model: _Model) -> None:
     """Every op that may run, with its start, its end and the form its backward takes."""
     for s, costs in enumerate(model.problem.stages):
-        for i in range(model.problem.num_microbatches):
+        if costs.R is not None:
+            _op(model, Op(OpKind.R, s, 0), model.units(costs.R.ticks))
+        for i in model.problem.microbatches_of(s):
             forward, backward, weight = (Op(kind, s, i) for kind in (OpKind.F, OpKind.B, OpKind.W))
             _op(model, forward, model.units(costs.F.ticks))
             if costs.B is None or costs.W is None:
@@ -178,11 +250,13 @@ def _op(model: _Model, op: Op, length: Expr) -> None:
 
 
 def microbatch_order(model: _Model) -> None:
-    """Every stream runs in microbatch order, which loses nothing since microbatches are identical."""
+    """Every stream runs identical microbatches in order, which loses nothing."""
     for op, start in model.start.items():
-        if op.microbatch > 0:
-            model.cp.add(start >= model.end[op._replace(microbatch=op.microbatch - 1)])
-    model.cp.add(model.start[Op(OpKind.F, 0, 0)] == 0)
+        before = model.flow.before.get(op.microbatch)
+        if before is not None:
+            model.cp.add(start >= model.end[op._replace(microbatch=before)])
+    if model.problem.is_chain:
+        model.cp.add(model.start[Op(OpKind.F, 0, 0)] == 0)
 
 
 def no_overlap_on_rank(model: _Model) -> None:
@@ -208,17 +282,26 @@ def no_overlap_on_rank(model: _Model) -> None:
 
 
 def forward_chain(model: _Model) -> None:
-    """F of a stage waits for F of the stage before it."""
-    for op, start in model.start.items():
-        if op.kind is OpKind.F and op.stage > 0:
-            model.cp.add(start >= model.end[op._replace(stage=op.stage - 1)])
+    """F of a stage waits for F of the stages that feed it."""
+    for source, op in _chained(model, OpKind.F):
+        model.cp.add(model.start[op] >= model.end[source])
 
 
 def backward_chain(model: _Model) -> None:
-    """B or BW of a stage waits for B or BW of the stage after it."""
-    for op, start in model.start.items():
-        if op.kind is OpKind.B and op.stage + 1 < model.problem.num_stages:
-            model.cp.add(start >= model.end[op._replace(stage=op.stage + 1)])
+    """B or BW of a stage waits for B or BW of the stages that it feeds."""
+    for source, op in _chained(model, OpKind.B):
+        model.cp.add(model.start[op] >= model.end[source])
+
+
+def _chained(model: _Model, kind: OpKind) -> Iterator[tuple[Op, Op]]:
+    """The pairs of ops of one kind, F or B, of which the first feeds the second."""
+    feeding = model.flow.inputs if kind is OpKind.F else model.flow.outputs
+    for op in model.start:
+        if op.kind is kind:
+            for stage in feeding[op.stage]:
+                source = op._replace(stage=stage)
+                if source in model.start:
+                    yield source, op
 
 
 def backward_after_forward(model: _Model) -> None:
@@ -235,6 +318,15 @@ def weight_after_backward(model: _Model) -> None:
             model.cp.add(start >= model.end[op._replace(kind=OpKind.B)])
 
 
+def reduce_after_weights(model: _Model) -> None:
+    """R of a stage waits for the backwards and the weight gradients of its replicas."""
+    for op, start in model.start.items():
+        if op.kind is OpKind.R:
+            for other, end in model.end.items():
+                if other.kind in (OpKind.B, OpKind.W) and other.stage in model.flow.replicas[op.stage]:
+                    model.cp.add(start >= end)
+
+
 def transfer_time(model: _Model) -> None:
     """Between different ranks, the transfer time of the rank pair passes before the consumer starts."""
     for source, op in _transfers(model):
@@ -246,20 +338,22 @@ def exclusive_link(model: _Model) -> None:
     """Under exclusive links, a rank pair carries one transfer at a time, in the order of their producers."""
     if model.problem.links is not Links.EXCLUSIVE:
         return
-    queues: dict[tuple[int, int], list[Op]] = {}
-    arrival: dict[Op, cp_model.IntVar] = {}
+    queues: dict[tuple[int, int], list[tuple[Op, Op]]] = {}
+    arrival: dict[tuple[Op, Op], cp_model.IntVar] = {}
     ranks = model.problem.stage_to_rank
     for source, op in _transfers(model):
-        queues.setdefault((ranks[source.stage], ranks[op.stage]), []).append(source)
+        queues.setdefault((ranks[source.stage], ranks[op.stage]), []).append((source, op))
         lag = model.units(model.problem.lag_ticks(source.stage, op.stage))
-        arrival[source] = model.cp.new_int_var(0, model.horizon, f"arrival of {source}")
-        model.cp.add(arrival[source] >= model.end[source] + lag)
-        model.cp.add(model.start[op] >= arrival[source])
-    for (sender, receiver), sources in queues.items():
+        arrival[source, op] = model.cp.new_int_var(0, model.horizon, f"arrival of {source} at {op}")
+        model.cp.add(arrival[source, op] >= model.end[source] + lag)
+        model.cp.add(model.start[op] >= arrival[source, op])
+    for (sender, receiver), hops in queues.items():
         lag = model.units(model.problem.transfer_ticks[sender][receiver])
-        for pair in combinations(sources, 2) if lag else ():
+        for pair in combinations(hops, 2) if lag else ():
             for first, then in (pair, pair[::-1]):
-                before = before_literal(model, first, then)
+                before: Literal | bool = first[1].stage < then[1].stage
+                if first[0] != then[0]:
+                    before = before_literal(model, first[0], then[0])
                 if before is not False:
                     behind = model.cp.add(arrival[then] >= arrival[first] + lag)
                     if before is not True:
@@ -269,10 +363,10 @@ def exclusive_link(model: _Model) -> None:
 def _transfers(model: _Model) -> Iterator[tuple[Op, Op]]:
     """The pairs of ops on different ranks of which the first feeds the second."""
     ranks = model.problem.stage_to_rank
-    for op in model.start:
-        source = op._replace(stage=op.stage - 1 if op.kind is OpKind.F else op.stage + 1)
-        if op.kind is not OpKind.W and source in model.start and ranks[source.stage] != ranks[op.stage]:
-            yield source, op
+    for kind in (OpKind.F, OpKind.B):
+        for source, op in _chained(model, kind):
+            if ranks[source.stage] != ranks[op.stage]:
+                yield source, op
 
 
 def memory_limit(model: _Model) -> None:
@@ -325,9 +419,9 @@ def _both(model: _Model, a: Literal, b: Literal) -> cp_model.IntVar:
 
 def before_literal(model: _Model, first: Op, then: Op) -> Literal | bool:
     """Whether an op comes before another of its rank: known from the chains, or a literal of the model."""
-    if _precedes(model.problem, first, then):
+    if model.flow.precedes(first, then):
         return True
-    if _precedes(model.problem, then, first):
+    if model.flow.precedes(then, first):
         return False
     if (then, first) in model.order:
         return ~model.order[then, first]
@@ -338,22 +432,6 @@ def before_literal(model: _Model, first: Op, then: Op) -> Literal | bool:
     return model.order[first, then]
 
 
-def _precedes(problem: Problem, first: Op, then: Op) -> bool:
-    """Whether the chains and the order of the microbatches put an op before another."""
-    if first == then or first.microbatch > then.microbatch:
-        return False
-    if first.kind is OpKind.W:
-        return then.kind is OpKind.W and then.stage == first.stage
-    return _place(problem, first) <= _place(problem, then)
-
-
-def _place(problem: Problem, op: Op) -> int:
-    """How far along a microbatch's way down and up an op stands; a W just behind its backward."""
-    return 2 * (op.stage if op.kind is OpKind.F else 2 * problem.num_stages - op.stage) + (
-        op.kind is OpKind.W
-    )
-
-
 def _orders(model: _Model, first: Op, then: Op, conditions: list[Literal]) -> None:
     """One op after another, where the conditions hold; a W that does not run stands between ops."""
     model.cp.add(model.start[then] >= model.end[first]).only_enforce_if(*conditions)
@@ -362,30 +440,42 @@ def _orders(model: _Model, first: Op, then: Op, conditions: list[Literal]) -> No
 def _minimise(model: _Model) -> None:
     """The makespan counts from the first forward of all, a rank's span from its own first forward."""
     problem = model.problem
-    first = {rank: Op(OpKind.F, held[0], 0) for rank, held in enumerate(problem.stages_by_rank)}
-    last = problem.num_microbatches - 1
+    begins: list[Expr] = [0] * problem.num_ranks
+    if problem.objective is Objective.RANK_SPAN:
+        begins = [_begin(model, rank) for rank in range(problem.num_ranks)]
+    last = {max(alike) for alike in model.flow.identical.values()}
     for op, end in model.end.items():
-        if op.microbatch == last and op.kind is not OpKind.F:
-            begin = model.start[first[problem.stage_to_rank[op.stage]]]
-            is_makespan = problem.objective is Objective.MAKESPAN
-            model.cp.add(end - (0 if is_makespan else begin) <= model.value)
+        if op.kind is OpKind.R or (op.microbatch in last and op.kind is not OpKind.F):
+            model.cp.add(end - begins[problem.stage_to_rank[op.stage]] <= model.value)
     model.cp.minimize(model.value)
+
+
+def _begin(model: _Model, rank: int) -> cp_model.IntVar:
+    """When a rank begins: with one of its forwards, in a chain the first of its first stage."""
+    if model.problem.is_chain:
+        return model.start[Op(OpKind.F, model.problem.stages_by_rank[rank][0], 0)]
+    begin = model.cp.new_int_var(0, model.horizon, f"rank {rank} begins")
+    for op in model.ops_of(rank):
+        if op.kind is OpKind.F:
+            model.cp.add(begin <= model.start[op])
+    return begin
 
 
 def _hint(model: _Model, schedule: Schedule) -> None:
     """Start the solver from a schedule, its streams put in microbatch order, and the orders it implies."""
-    streams: dict[Stream, list[tuple[int, OpKind]]] = {}
+    streams: dict[tuple[OpKind, int, tuple[int, ...]], list[tuple[int, OpKind]]] = {}
     for rank in schedule.ranks:
         for timed in rank:
             kind = OpKind.B if timed.op.kind is OpKind.BW else timed.op.kind
-            streams.setdefault((kind, timed.op.stage), []).append((timed.start, timed.op.kind))
+            alike = (0,) if kind is OpKind.R else model.flow.identical[timed.op.microbatch]
+            streams.setdefault((kind, timed.op.stage, alike), []).append((timed.start, timed.op.kind))
     model.cp.add_hint(model.value, model.units(schedule.value))
     begin = min(rank[0].start for rank in schedule.ranks)
     starts: dict[Op, int] = {}
-    for (stream_kind, stage), begun in streams.items():
-        if stream_kind is OpKind.W and Op(OpKind.B, stage, 0) in model.divided:
+    for (stream_kind, stage, alike), begun in streams.items():
+        if stream_kind is OpKind.W and Op(OpKind.B, stage, alike[0]) in model.divided:
             continue
-        for i, (start, form) in enumerate(sorted(begun)):
+        for i, (start, form) in zip(alike, sorted(begun), strict=True):
             op = Op(stream_kind, stage, i)
             starts[op] = model.units(start - begin)
             model.cp.add_hint(model.start[op], starts[op])
@@ -398,11 +488,17 @@ def _hint(model: _Model, schedule: Schedule) -> None:
 
 def _read(model: _Model, value: Callable[[cp_model.LinearExprT], int]) -> FoundOrders:
     """The orders of a solution."""
+    ran = [
+        (value(start), op._replace(kind=kind))
+        for op, start in model.start.items()
+        for kind, chosen in _forms(model, op)
+        if chosen is None or value(chosen)
+    ]
+    if not model.problem.is_chain:
+        return orders_by_start(model.problem, ran, model.unit)
     starts: dict[Stream, list[int]] = {}
-    for op, start in model.start.items():
-        for kind, chosen in _forms(model, op):
-            if chosen is None or value(chosen):
-                starts.setdefault((kind, op.stage), []).append(value(start))
+    for start, op in ran:
+        starts.setdefault((op.kind, op.stage), []).append(start)
     return orders_from_starts(model.problem, starts, model.unit)
 
 

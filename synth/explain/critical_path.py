@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from synth.ops import Op, TimedOp
+from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Objective
 from synth.schedule import Schedule
 from synth.timeline import Transfer, transfers
@@ -24,6 +24,8 @@ class Cause(StrEnum):
     """Its rank ran the op before it until then."""
     TRANSFER = "transfer"
     """Its input came from another rank."""
+    SUM = "sum"
+    """The last of the weight gradients that it sums was another rank's."""
     SLACK = "slack"
     """It could start earlier: the schedule lets it wait."""
 
@@ -97,6 +99,7 @@ def critical_path(schedule: Schedule) -> CriticalPath:
     arriving: dict[Op, list[Transfer]] = {}
     for transfer in transfers(schedule):
         arriving.setdefault(transfer.consumer, []).append(transfer)
+    summed = _summed(schedule)
     rank, start, end = _window(schedule)
     places = {timed.op: (r, n) for r, ran in enumerate(schedule.ranks) for n, timed in enumerate(ran)}
     steps: list[Step] = []
@@ -104,6 +107,10 @@ def critical_path(schedule: Schedule) -> CriticalPath:
     while True:
         timed = schedule.ranks[rank][position]
         awaited = [] if timed.start <= start else _awaited(schedule, places, arriving, rank, position)
+        if timed.op.kind is OpKind.R and timed.start > start:
+            awaited += [
+                _Awaited(last, min(last.end, timed.start), Cause.SUM) for last in summed[timed.op.stage]
+            ]
         if not awaited:
             steps.append(Step(rank, timed, Cause.FIRST, 0))
             break
@@ -112,6 +119,17 @@ def critical_path(schedule: Schedule) -> CriticalPath:
         steps.append(Step(rank, timed, cause, timed.start - last.before.end))
         rank, position = places[last.before.op]
     return CriticalPath(schedule.problem.objective, start, end, tuple(reversed(steps)))
+
+
+def _summed(schedule: Schedule) -> dict[int, list[TimedOp]]:
+    """For every stage with R, the last weight gradient of each of its replicas."""
+    last: dict[int, TimedOp] = {}
+    for ran in schedule.ranks:
+        last |= {timed.op.stage: timed for timed in ran if timed.op.kind in (OpKind.W, OpKind.BW)}
+    stages = enumerate(zip(schedule.problem.stages, schedule.problem.replicas_by_stage, strict=True))
+    return {
+        stage: [last[replica] for replica in held] for stage, (costs, held) in stages if costs.R is not None
+    }
 
 
 def _window(schedule: Schedule) -> tuple[int, int, int]:
@@ -175,6 +193,8 @@ class Stretch:
 
 
 def _wait(step: Step) -> str:
+    if step.cause is Cause.SUM:
+        return ", behind the other weight gradients of its sum"
     if step.cause is Cause.SLACK:
         return f", {step.wait_ticks} ticks later than it could"
     return f", {step.wait_ticks} ticks behind what it was sent" * (step.wait_ticks > 0)

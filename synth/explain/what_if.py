@@ -89,7 +89,7 @@ def retimed_answers(schedule: Schedule) -> list[Answer]:
     if (balanced != orders.ticks).any():
         answers.append(answer("every stage as long as their mean", ticks=balanced))
     answers += _most_telling(
-        answer(f"stage {stage} a tenth faster", ticks=np.where(on_it, ticks - ticks // 10, ticks))
+        answer(f"{stage} a tenth faster", ticks=np.where(on_it, ticks - ticks // 10, ticks))
         for ticks in [orders.ticks]
         for stage, on_it in orders.stages()
     )
@@ -147,17 +147,22 @@ class _Orders:
         for a, b in np.unique(ends[:, graph.edge_lag > 0], axis=1).T.tolist():
             yield a, b, (ends[0] == a) & (ends[1] == b)
 
-    def stages(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        """Every stage with its ops."""
-        for stage in range(self._problem.num_stages):
-            yield stage, self._graph.stage == stage
+    def stages(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Every stage with its ops; of a flow every stage of the model, in all directions and slices."""
+        feeds = self._problem.feeds
+        alike = np.array([feed.model_stage for feed in feeds] or range(self._problem.num_stages))
+        for stage in sorted(set(alike.tolist())):
+            yield f"{'model stage' if feeds else 'stage'} {stage}", alike[self._graph.stage] == stage
 
     def balanced(self) -> Ints:
         """Durations with every stage's ops of a kind as long as the stages' mean."""
         mean = _mean_ticks(self._problem)
-        ticks = [mean.get(kind, Fraction(0)) * self._scale for kind in KINDS]
-        rounded: Ints = np.array([round(exact) for exact in ticks], dtype=np.int64)[self._graph.kind]
-        return rounded
+        ticks = [
+            [round(mean.get((kind, number), Fraction(0)) * self._scale) for number in _slices(self._problem)]
+            for kind in KINDS
+        ]
+        balanced: Ints = np.array(ticks, dtype=np.int64)[self._graph.kind, self._graph.stage]
+        return balanced
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,17 +248,27 @@ def searched_answer(question: Question, result: Result, unchanged: Answer) -> An
 
 
 def balanced_stages(problem: Problem) -> tuple[StageCosts, ...]:
-    """The stages with every op as long as the mean over the stages that offer its kind; bytes as they are."""
-    mean = {kind: max(1, round(exact)) for kind, exact in _mean_ticks(problem).items()}
-    return tuple(
-        costs.map_costs(lambda kind, cost: replace(cost, ticks=mean[kind])) for costs in problem.stages
-    )
+    """The stages with every op as long as the mean over the stages that offer its kind; bytes as they are.
+
+    Sequence slices differ by their nature: each is as long as the mean of the slices of its number.
+    """
+    mean = {key: max(1, round(exact)) for key, exact in _mean_ticks(problem).items()}
+
+    def balanced(costs: StageCosts, number: int) -> StageCosts:
+        return costs.map_costs(lambda kind, cost: replace(cost, ticks=mean[kind, number]))
+
+    return tuple(map(balanced, problem.stages, _slices(problem)))
 
 
-def _mean_ticks(problem: Problem) -> dict[OpKind, Fraction]:
-    """What a kind of op takes in the mean over the stages that offer it."""
-    ticks: dict[OpKind, list[int]] = {}
-    for costs in problem.stages:
+def _slices(problem: Problem) -> list[int]:
+    """The slice of every stage."""
+    return [feed.slice for feed in problem.feeds] or [0] * problem.num_stages
+
+
+def _mean_ticks(problem: Problem) -> dict[tuple[OpKind, int], Fraction]:
+    """What a kind of op of one slice takes in the mean over the stages that offer it."""
+    ticks: dict[tuple[OpKind, int], list[int]] = {}
+    for costs, number in zip(problem.stages, _slices(problem), strict=True):
         for kind, cost in costs.offered:
-            ticks.setdefault(kind, []).append(cost.ticks)
-    return {kind: Fraction(sum(found), len(found)) for kind, found in ticks.items()}
+            ticks.setdefault((kind, number), []).append(cost.ticks)
+    return {key: Fraction(sum(found), len(found)) for key, found in ticks.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from synth.ops import OpKind, TimedOp
 from synth.schedule import Schedule
+from synth.stage_names import num_directions
 
 MOST_TOGETHER = 8
 """How many microbatches, at most, are tried as what repeats."""
@@ -62,8 +63,10 @@ def find_steady_state(schedule: Schedule) -> SteadyState | None:
 
     Returns
     -------
-    None where nothing repeats.
+    None where nothing repeats, or several directions share the ranks.
     """
+    if num_directions(schedule.problem) > 1:
+        return None  # the microbatches of one direction do not repeat those of another
     microbatches = _times_by_microbatch(schedule)
     for num_together in range(1, min(MOST_TOGETHER, len(microbatches) // BLOCKS_IN_A_ROW) + 1):
         found = _repeating(microbatches, num_together)
@@ -73,9 +76,12 @@ def find_steady_state(schedule: Schedule) -> SteadyState | None:
 
 
 def ops_of(schedule: Schedule, microbatches: Sequence[int]) -> tuple[tuple[TimedOp, ...], ...]:
-    """The ops of some microbatches on every rank, in execution order."""
+    """The ops of some microbatches on every rank, in execution order; sums of gradients are of none."""
     wanted = set(microbatches)
-    return tuple(tuple(timed for timed in rank if timed.op.microbatch in wanted) for rank in schedule.ranks)
+    return tuple(
+        tuple(timed for timed in rank if timed.op.microbatch in wanted and timed.op.kind is not OpKind.R)
+        for rank in schedule.ranks
+    )
 
 
 def _times_by_microbatch(schedule: Schedule) -> list[dict[Key, tuple[int, int]]]:
@@ -83,6 +89,8 @@ def _times_by_microbatch(schedule: Schedule) -> list[dict[Key, tuple[int, int]]]
     microbatches: list[dict[Key, tuple[int, int]]] = [{} for _ in range(schedule.problem.num_microbatches)]
     for rank in schedule.ranks:
         for op, start, end in rank:
+            if op.kind is OpKind.R:
+                continue
             microbatches[op.microbatch][op.kind, op.stage] = (start, end)
     return microbatches
 

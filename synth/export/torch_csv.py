@@ -14,12 +14,15 @@ from itertools import zip_longest
 
 from synth.cells import find_faults, orders_in, orders_of, placed_as_run
 from synth.errors import BackendError, DeadlockError, WaitingRank
+from synth.export.chains import check_chain
 from synth.export.torch_cells import read_cells
 from synth.export.torch_names import torch_action
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
 from synth.schedule import Schedule
 from synth.timing import schedule_orders
+
+TARGET = "torch-csv"
 
 
 def to_torch_csv(schedule: Schedule) -> str:
@@ -29,11 +32,14 @@ def to_torch_csv(schedule: Schedule) -> str:
 
     Raises
     ------
+    InputError
+        When the problem has directions or slices.
     InvalidOrdersError
         When the schedule does not hold exactly its problem's ops, or its ranks wait for one another.
     BackendError
         When the linter finds fault with the text, which is a bug of ours.
     """
+    check_chain(schedule.problem, TARGET)
     schedule_orders(schedule.problem, schedule.orders)
     text = _render(_exported_orders(schedule))
     if faults := lint_torch_csv(text, schedule):
@@ -84,8 +90,10 @@ def from_torch_csv(text: str, problem: Problem, source: str = "") -> RankOrders:
     Raises
     ------
     InputError
-        Naming row and column of the first fault, and how many more there are.
+        Naming row and column of the first fault, and how many more there are, or when the problem has
+        directions or slices.
     """
+    check_chain(problem, TARGET)
     return orders_in(read_cells(text), problem, source)
 
 

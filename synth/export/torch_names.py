@@ -18,4 +18,6 @@ def torch_action(op: Op) -> str:
     >>> torch_action(Op.parse("3B1")), torch_action(Op.parse("3BW1"))
     ('3I1', '3B1')
     """
+    if op.kind is OpKind.R:
+        return f"{op.stage}REDUCE_GRAD"
     return f"{op.stage}{TORCH_LETTERS[op.kind]}{op.microbatch}"

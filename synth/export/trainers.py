@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 from synth.errors import InputError
+from synth.export.chains import check_chain
 from synth.ops import OpKind
 from synth.placement import PlacementKind, place
 from synth.problem import Problem
@@ -39,8 +40,10 @@ def schedule_name(problem: Problem, target: str) -> str:
     Raises
     ------
     InputError
-        Naming what the trainer cannot express: one rank, uneven stages per rank, or neither loop nor V.
+        Naming what the trainer cannot express: directions or slices, one rank, uneven stages per rank, or
+        neither loop nor V.
     """
+    check_chain(problem, target)
     ranks, num_ranks, num_stages = problem.stage_to_rank, problem.num_ranks, problem.num_stages
     if num_ranks == 1:
         raise InputError(f"{target} runs no pipeline on one rank: export a problem with two ranks or more")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from synth.baselines import BASELINES, baseline_orders
+from synth.baselines import BASELINES, baseline_schedule
 from synth.chunks import merge_into_ranks
 from synth.errors import BaselineUndefinedError
 from synth.frontier.axis import Axis
@@ -14,7 +14,6 @@ from synth.frontier.points import Point
 from synth.placement import PlacementKind, place
 from synth.problem import Problem
 from synth.schedule import measure
-from synth.timing import schedule_orders
 
 OF_CHUNKS = ("interleaved-1f1b", "group-interleaved-1f1b")
 """Baselines that are about several chunks: on one merged from them they are 1F1B with more warm-up."""
@@ -60,7 +59,7 @@ def published_points(problems: Sequence[Problem], axis: Axis) -> tuple[Published
             if key in found or (suffix == _MERGED and name in OF_CHUNKS):
                 continue
             with suppress(BaselineUndefinedError):
-                metrics = measure(schedule_orders(problem, baseline_orders(name, problem)))
+                metrics = measure(baseline_schedule(name, problem))
                 found[key] = PublishedPoint(
                     name=name + suffix,
                     memory_bytes=axis.needed(problem, metrics.peak_memory_bytes),

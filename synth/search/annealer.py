@@ -1,4 +1,4 @@
-"""Local search over orders: simulated annealing by swaps of neighbours on a rank.
+"""Local search over orders: simulated annealing by swaps of neighbours on a rank, and by forms of backwards.
 
 A swap keeps every stream (one kind of op on one stage) in microbatch order: identical microbatches gain
 nothing from overtaking. Links are taken as free while searching; whoever takes the result times it again.
@@ -9,11 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from synth.compiled.annealing import Ops, Orders, Scratch, anneal, first_tails, longest_rank
+from synth.compiled.annealing import (
+    DIVIDED,
+    WHOLE,
+    Ops,
+    Orders,
+    Scratch,
+    anneal,
+    first_tails,
+    longest_rank,
+)
 from synth.compiled.longest_path import group_by_source
-from synth.graph import Ints, OpGraph
-from synth.problem import LARGEST_SUM, Links, Objective
+from synth.graph import KINDS, Ints, OpGraph, build_graph, divided_in_orders
+from synth.ops import OpKind, RankOrders
+from synth.problem import LARGEST_SUM, Links, Objective, Problem
+from synth.search.divisions import open_stages, with_halves, without_halves
 from synth.timing import earliest_starts
 
 
@@ -22,43 +34,55 @@ class Annealer:
 
     Parameters
     ----------
-    graph
-        The ops and edges.
-    ids
-        Per-rank op numbers to start from, within the memory limits.
+    problem
+        The problem; where a stage offers BW beside B and W and neither is better in everything, its backwards
+        are divided and made whole on the way.
+    orders
+        What to start from, within the memory limits.
     seed
         Of the random moves; the same seed and slices give the same orders.
 
     Attributes
     ----------
+    graph
+        The ops and edges, with open backwards in halves (:mod:`synth.search.divisions`).
     ops, orders
         The compiled graph, and the orders where the annealing stands.
     best_value
         The value of the best orders so far, ticks.
     """
 
-    def __init__(self, graph: OpGraph, ids: list[Ints], seed: int) -> None:
-        self._is_rank_span = graph.problem.objective is Objective.RANK_SPAN
-        self.ops = _compiled_ops(graph)
-        self.orders = _compiled_orders(graph, ids)
+    def __init__(self, problem: Problem, orders: RankOrders, seed: int) -> None:
+        self._is_rank_span = problem.objective is Objective.RANK_SPAN
+        stages = open_stages(problem)
+        in_halves, whole = with_halves(orders, stages)
+        self.graph = build_graph(problem, divided_in_orders(problem, in_halves))
+        self.ops = _compiled_ops(self.graph, stages)
+        self._halves = [self.graph.op(number) for number in self.ops.halves[:, 0]]
+        form = np.array([WHOLE if op in whole else DIVIDED for op in self._halves], dtype=np.int64)
+        _take_forms(self.ops, form)
+        self.orders = _compiled_orders(self.graph, self.ops, self.graph.orders_to_ids(in_halves), form)
         first_tails(self.ops, self.orders)
-        self._scratch = _scratch(graph.num_ops)
+        self._scratch = _scratch(self.graph.num_ops)
         self._random = np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1)
         self._best = self.orders.flat.copy()
+        self._best_form = form.copy()
         self.best_value = int(longest_rank(self.ops, self.orders)[0])
 
     @property
-    def best_ids(self) -> list[Ints]:
-        """The best per-rank op numbers so far."""
-        return list(np.split(self._best, self.orders.rank_start[1:-1]))
+    def best_orders(self) -> RankOrders:
+        """The best orders so far."""
+        ids = np.split(self._best.astype(np.int64), self.orders.rank_start[1:-1])
+        whole = frozenset(op for op, form in zip(self._halves, self._best_form, strict=True) if form == WHOLE)
+        return without_halves(self.graph.ids_to_orders(ids), whole)
 
     def run(self, moves: int, hot_ticks: float, cold_ticks: float) -> None:
-        """Try so many swaps while the temperature falls geometrically.
+        """Try so many moves while the temperature falls geometrically.
 
         Parameters
         ----------
         moves
-            How many swaps to try, at least 1.
+            How many moves to try, at least 1.
         hot_ticks, cold_ticks
             The first and the last temperature: how much worse a move may be to be kept one time in e.
         """
@@ -74,59 +98,107 @@ class Annealer:
                 cold_ticks,
                 self.best_value,
                 self._best,
+                self._best_form,
             )
         )
 
 
-def _compiled_ops(graph: OpGraph) -> Ops:
+def _compiled_ops(graph: OpGraph, stages: frozenset[int]) -> Ops:
     problem = graph.problem
+    edge_start, edge_from, edge_lag = _needed_edges(graph)
     limits, static = problem.memory_limit_bytes, problem.static_bytes_by_rank
     room = [LARGEST_SUM] * problem.num_ranks if limits is None else np.subtract(limits, static).tolist()
-    successor_start, successor, successor_lag = group_by_source(
-        graph.edge_start, graph.edge_from, graph.edge_lag
-    )
+    successor_start, successor, successor_lag = group_by_source(edge_start, edge_from, edge_lag)
     return Ops(
-        rank=graph.rank,
-        ticks=graph.ticks,
-        alloc=graph.alloc_bytes,
-        free=graph.free_bytes,
-        stream=graph.kind * problem.num_stages + graph.stage,
-        edge_start=graph.edge_start,
-        edge_from=graph.edge_from,
-        edge_lag=graph.edge_lag,
-        successor_start=successor_start,
-        successor=successor,
+        rank=_indices(graph.rank),
+        ticks=graph.ticks.copy(),
+        alloc=graph.alloc_bytes.copy(),
+        free=graph.free_bytes.copy(),
+        stream=_indices(graph.kind * problem.num_stages + graph.stage),
+        edge_start=_indices(edge_start),
+        edge_from=_indices(edge_from),
+        edge_lag=edge_lag,
+        successor_start=_indices(successor_start),
+        successor=_indices(successor),
         successor_lag=successor_lag,
         room=np.array(room, dtype=np.int64),
+        halves=_halves(graph, stages),
+        form_ticks=_by_form(graph, stages, graph.ticks, "ticks"),
+        form_alloc=_by_form(graph, stages, graph.alloc_bytes, "alloc_bytes"),
+        form_free=_by_form(graph, stages, graph.free_bytes, "free_bytes"),
     )
 
 
-def _compiled_orders(graph: OpGraph, ids: list[Ints]) -> Orders:
+def _halves(graph: OpGraph, stages: frozenset[int]) -> Ints:
+    """The pairs (B, W) of some stages' ops, shape (pairs, 2)."""
+    weights = np.flatnonzero((graph.kind == KINDS.index(OpKind.W)) & np.isin(graph.stage, list(stages)))
+    backwards = graph.ids[KINDS.index(OpKind.B), graph.stage[weights], graph.microbatch[weights]]
+    return np.stack([backwards, weights], axis=1)
+
+
+def _by_form(graph: OpGraph, stages: frozenset[int], divided: Ints, name: str) -> Ints:
+    """What every op takes while its backward is divided, and while it is whole, shape (2, ops)."""
+    whole = divided.copy()
+    for stage in stages:
+        of_stage = graph.stage == stage
+        whole[of_stage & (graph.kind == KINDS.index(OpKind.B))] = getattr(
+            graph.problem.stages[stage].cost(OpKind.BW), name
+        )
+        whole[of_stage & (graph.kind == KINDS.index(OpKind.W))] = 0
+    return np.stack([divided, whole])
+
+
+def _take_forms(ops: Ops, form: Ints) -> None:
+    """Give the ops the ticks and bytes of their forms."""
+    changed = ops.halves[form == WHOLE].ravel()
+    ops.ticks[changed] = ops.form_ticks[WHOLE, changed]
+    ops.alloc[changed] = ops.form_alloc[WHOLE, changed]
+    ops.free[changed] = ops.form_free[WHOLE, changed]
+
+
+def _needed_edges(graph: OpGraph) -> tuple[Ints, Ints, Ints]:
+    """All edges but those from F to B or BW of a stage before the last, which the chains imply."""
+    target = np.repeat(np.arange(graph.num_ops), np.diff(graph.edge_start))
+    source = graph.edge_from
+    turns = (graph.kind[source] == KINDS.index(OpKind.F)) & (graph.kind[target] != KINDS.index(OpKind.F))
+    needed = ~turns | (graph.stage[target] == graph.problem.num_stages - 1)
+    start = np.concatenate([[0], np.cumsum(np.bincount(target[needed], minlength=graph.num_ops))])
+    return start, source[needed], graph.edge_lag[needed]
+
+
+def _indices(column: Ints) -> NDArray[np.uint32]:
+    """Numbers of ops, ranks or spots, unsigned: numba need not ask whether they count from the end."""
+    return column.astype(np.uint32)
+
+
+def _compiled_orders(graph: OpGraph, ops: Ops, ids: list[Ints], form: Ints) -> Orders:
     flat = np.concatenate(ids)
     rank_start = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(order) for order in ids], out=rank_start[1:])
-    net = graph.alloc_bytes - graph.free_bytes
-    free_links = replace(graph, problem=replace(graph.problem, links=Links.FREE))
+    spot = np.argsort(flat)
+    net = ops.alloc - ops.free
+    free_links = replace(graph, problem=replace(graph.problem, links=Links.FREE), ticks=ops.ticks)
     starts = earliest_starts(free_links, ids)
     began = np.zeros(len(ids), dtype=np.int64)
     if graph.problem.objective is Objective.RANK_SPAN:
         began[:] = [starts[order[0]] for order in ids]
-    # Every op takes at least a tick, so starts rise along edges.
-    topological = np.argsort(starts, kind="stable")
+    # Starts rise along edges and orders, but for the W of a whole backward, which takes no time.
+    topological = np.lexsort((spot, starts))
     return Orders(
-        flat=flat,
-        spot=np.argsort(flat),
-        rank_start=rank_start,
+        flat=_indices(flat),
+        spot=_indices(spot),
+        rank_start=_indices(rank_start),
         level=np.concatenate([np.cumsum(net[order]) - net[order] for order in ids]),
         starts=starts,
         tails=np.zeros(graph.num_ops, dtype=np.int64),
         began=began,
-        topological=topological,
-        place=np.argsort(topological),
+        topological=_indices(topological),
+        place=_indices(np.argsort(topological)),
+        form=form,
     )
 
 
 def _scratch(num_ops: int) -> Scratch:
     flags = [np.zeros(num_ops, dtype=np.bool_) for _ in range(2)]
-    numbers = [np.empty(num_ops, dtype=np.int64) for _ in range(2)]
+    numbers = [np.empty(num_ops, dtype=np.uint32) for _ in range(2)]
     return Scratch(*flags, *numbers)

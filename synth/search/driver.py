@@ -10,8 +10,8 @@ from synth.errors import NoScheduleFoundError
 from synth.memory import serial_orders, smallest_limits_bytes
 from synth.problem import Problem
 from synth.search.constructing import construct, constructions, tune
-from synth.search.improving import anneal, offer_blocks
-from synth.search.solving import climb_milp, count, prove, solve_whole
+from synth.search.improving import anneal, deepen, offer_blocks
+from synth.search.solving import climb_milp, count, prove, settle, solve_whole
 from synth.search.standing import SearchOver, Standing
 
 
@@ -25,10 +25,13 @@ class Solver(StrEnum):
 
 
 STEPS: dict[Solver, tuple[Callable[[Standing], None], ...]] = {
-    Solver.CPSAT: (tune, prove, solve_whole, count, offer_blocks, anneal),
+    Solver.CPSAT: (tune, prove, solve_whole, count, anneal, settle, offer_blocks, deepen),
     Solver.MILP: (climb_milp,),
 }
 """What follows once all that is built from nothing has been offered."""
+
+FLOW_STEPS = (tune, solve_whole, anneal)
+"""What of it a flow takes that is no plain chain: the rest counts on stages that feed one another in turn."""
 
 
 class Search(Standing):
@@ -54,7 +57,7 @@ class Search(Standing):
         super().__init__(problem, deadline, workers, seed, report)
         self.solver = solver
         self._to_build = constructions(problem)
-        self._left = list(STEPS[solver])
+        self._left = list(STEPS[solver] if problem.is_chain else FLOW_STEPS)
 
     @property
     def is_built(self) -> bool:

@@ -30,6 +30,9 @@ MILP_SHARE = 0.9
 COUNT_SHARE, FEW_COUNTERS = 0.6, 8000
 """Share of the time left that the MILP may take beside other ways, on a grid that is exact with so few."""
 
+CLOSE_SLOTS, MORE_COUNTERS, CLOSE_SHARE = 2, 12_000, 0.5
+"""The same where the bound is within so many slots of the best value: one or two questions are left."""
+
 COUNTERS_PER_SECOND = 1000
 """Counters that a MILP may have for every second left, so that its models are built and solved in time."""
 
@@ -52,7 +55,8 @@ def prove(standing: Standing) -> None:
 
 def solve_whole(standing: Standing) -> None:
     """Solve a small problem as a whole, from the incumbent on."""
-    num_ops = standing.problem.num_microbatches * sum(len(costs.offered) for costs in standing.problem.stages)
+    stages = enumerate(standing.problem.stages)
+    num_ops = sum(len(standing.problem.microbatches_of(s)) * len(costs.offered) for s, costs in stages)
     if num_ops > MOST_EXACT_OPS or standing.best is None or not is_supported(standing.problem):
         return
     step = "whole horizon"
@@ -80,6 +84,15 @@ def count(standing: Standing) -> None:
     slots = _slots(standing, Rounding.DOWN, FEW_COUNTERS)
     if slots is not None and slots.is_exact:
         _climb(standing, slots, "exact", COUNT_SHARE)
+
+
+def settle(standing: Standing) -> None:
+    """The same with more counters, where only a few slots are open between the bound and the best value."""
+    slots = _slots(standing, Rounding.DOWN, MORE_COUNTERS)
+    if slots is None or not slots.is_exact or _slots(standing, Rounding.DOWN, FEW_COUNTERS) == slots:
+        return
+    if standing.incumbent.value - standing.bound.ticks <= CLOSE_SLOTS * slots.slot_ticks:
+        _climb(standing, slots, "exact", CLOSE_SHARE)
 
 
 def climb_milp(standing: Standing) -> None:

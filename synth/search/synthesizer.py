@@ -147,6 +147,8 @@ def synthesize(
         raise InputError(f"seed is {seed}: give an integer from 0 to {LARGEST_SEED}")
     if solver not in list(Solver):
         raise InputError(f"solver is {solver!r}: give one of {', '.join(Solver)}")
+    if solver == Solver.MILP and not problem.is_chain:
+        raise InputError("solver is milp: give cpsat for directions, slices or sums of gradients")
     if robust is not None and not 0 <= robust <= LARGEST_SIGMA:
         raise InputError(f"robust is {robust}: give a number from 0 to {LARGEST_SIGMA}")
     statements = (problem, *alternatives)

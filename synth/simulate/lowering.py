@@ -40,7 +40,10 @@ class Send:
 
 @dataclass(frozen=True)
 class Lowered:
-    """Ops numbered rank by rank in execution order, and what each hands on.
+    """Ops numbered rank by rank in execution order, what each hands on, and behind them sums.
+
+    A sum is an all-reduce that waits for the weight gradients of several ranks; it is handed over when the
+    last of them ends, behind all ops that end at the same moment.
 
     Parameters
     ----------
@@ -48,8 +51,12 @@ class Lowered:
         What is replayed, and whether ranks compute while they send.
     spans
         Each rank's first number and the one after its last.
-    ops, ticks, producers, sends
+    ops, ticks, producers
         By number.
+    sums
+        For every sum the number of its own rank's last weight gradient.
+    sends
+        By number, those of the sums behind those of the ops.
     channels
         Their names: first the ranks themselves, then the links' channels.
     """
@@ -60,6 +67,7 @@ class Lowered:
     ops: tuple[Op, ...]
     ticks: tuple[int, ...]
     producers: tuple[tuple[int, ...], ...]
+    sums: tuple[int, ...]
     sends: tuple[tuple[Send, ...], ...]
     channels: tuple[str, ...]
 
@@ -69,8 +77,13 @@ class Lowered:
         return len(self.channels)
 
     def rank(self, number: int) -> int:
-        """The rank of an op."""
-        return self.problem.stage_to_rank[self.ops[number].stage]
+        """The rank of an op or a sum."""
+        return self.problem.stage_to_rank[self.sender(number).stage]
+
+    def sender(self, number: int) -> Op:
+        """The op of this number, or its own rank's last for a sum."""
+        own = number if number < len(self.ops) else self.sums[number - len(self.ops)]
+        return self.ops[own]
 
     @cached_property
     def plan(self) -> Plan:
@@ -78,10 +91,14 @@ class Lowered:
         sends = list(chain.from_iterable(self.sends))
         routes = list(dict.fromkeys((send.route, send.channels) for send in sends if send.route))
         number = {route: n for n, route in enumerate(routes)}
+        waits = [len(producers) for producers in self.producers] + [0] * len(self.sums)
+        for send in sends:
+            if send.consumer is not None and send.consumer >= len(self.ops):
+                waits[send.consumer] += 1
         return Plan(
             rank_start=np.array([0, *(end for _, end in self.spans)]),
-            rank=np.array([self.rank(n) for n in range(len(self.ops))]),
-            waits=np.array([len(producers) for producers in self.producers]),
+            rank=np.array([self.rank(n) for n in range(len(self.sends))]),
+            waits=np.array(waits),
             sends_start=_starts(self.sends),
             consumer=_integers(NOBODY if send.consumer is None else send.consumer for send in sends),
             route=_integers(number[send.route, send.channels] if send.route else LOCAL for send in sends),
@@ -97,7 +114,7 @@ class Lowered:
         for number, sends in enumerate(self.sends):
             for channel in chain.from_iterable(send.channels for send in sends):
                 feeding.setdefault(channel, set()).add(self.rank(number))
-        return self.overlaps and all(len(ranks) == 1 for ranks in feeding.values())
+        return self.overlaps and not self.sums and all(len(ranks) == 1 for ranks in feeding.values())
 
     def sums_are_large(self, release_ticks: Sequence[int], factor: float = 1) -> bool:
         """Whether a sum of ticks may pass 64 bits: then integers of any size are used.
@@ -133,17 +150,19 @@ def lower(problem: Problem, orders: RankOrders, network: Network) -> Lowered:
     check_orders(problem, orders)
     ops = tuple(op for order in orders for op in order)
     number = {op: n for n, op in enumerate(ops)}
-    producers = tuple(tuple(number[p] for p in _awaited(problem, op) if p in number) for op in ops)
+    feeding = _Feeding(problem, problem.inputs_by_stage, problem.outputs_by_stage, problem.replicas_by_stage)
+    producers = tuple(tuple(number[p] for p in feeding.awaited(op) if p in number) for op in ops)
     bounds = list(accumulate(map(len, orders), initial=0))
     ranks = tuple(f"rank {rank}" for rank in range(problem.num_ranks))
     names = dict.fromkeys(
         channel
-        for route in (*network.forward, *network.backward, *network.all_reduce)
+        for route in (*network.routes.values(), *network.all_reduce)
         if route
         for channel in route.channels
     )
     channels = (*ranks, *names)
-    wiring = _Wiring(problem, network, {name: n for n, name in enumerate(channels)})
+    wiring = _Wiring(problem, network, ops, {name: n for n, name in enumerate(channels)})
+    sends, sums = wiring.sends(producers)
     return Lowered(
         problem=problem,
         overlaps=network.overlaps,
@@ -151,50 +170,94 @@ def lower(problem: Problem, orders: RankOrders, network: Network) -> Lowered:
         ops=ops,
         ticks=tuple(problem.stages[op.stage].cost(op.kind).ticks for op in ops),
         producers=producers,
-        sends=wiring.sends(ops, producers),
+        sums=sums,
+        sends=sends,
         channels=channels,
     )
 
 
-def _awaited(problem: Problem, op: Op) -> list[Op]:
-    """What an op waits for (FORMATS.md, Dependencies); of the next stage's B and BW the orders hold one."""
-    kind, stage, i = op
-    if kind is OpKind.F:
-        return [Op(OpKind.F, stage - 1, i)] if stage > 0 else []
-    if kind is OpKind.W:
-        return [Op(OpKind.B, stage, i)]
-    awaited = [Op(OpKind.F, stage, i)]
-    if stage + 1 < problem.num_stages:
-        awaited += [Op(OpKind.B, stage + 1, i), Op(OpKind.BW, stage + 1, i)]
-    return awaited
+@dataclass(frozen=True, slots=True)
+class _Feeding:
+    """Which stages feed which, and which hold the same weights."""
+
+    problem: Problem
+    inputs: Sequence[Sequence[int]]
+    outputs: Sequence[Sequence[int]]
+    replicas: Sequence[Sequence[int]]
+
+    def awaited(self, op: Op) -> list[Op]:
+        """What an op waits for (FORMATS.md, Dependencies); of a backward's B and BW the orders hold one."""
+        kind, stage, i = op
+        if kind is OpKind.F:
+            return [Op(OpKind.F, before, i) for before in self.inputs[stage]]
+        if kind is OpKind.W:
+            return [Op(OpKind.B, stage, i)]
+        if kind is OpKind.R:
+            return [
+                Op(gradient, replica, each)
+                for replica in self.replicas[stage]
+                for each in self.problem.microbatches_of(replica)
+                for gradient in (OpKind.W, OpKind.BW)
+            ]
+        fed = [Op(whole, after, i) for after in self.outputs[stage] for whole in (OpKind.B, OpKind.BW)]
+        return [Op(OpKind.F, stage, i), *fed]
+
+
+_SIGNAL = Route(0)
+"""How a rank learns that another's weight gradients are there: R takes the time of what is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wiring:
     problem: Problem
     network: Network
+    ops: Sequence[Op]
     channel: dict[str, int]
 
-    def sends(self, ops: Sequence[Op], producers: Sequence[Sequence[int]]) -> tuple[tuple[Send, ...], ...]:
-        """What every op hands on, consumers in the order of their numbers, the all-reduce last."""
-        found: list[list[Send]] = [[] for _ in ops]
-        for consumer, feeding in enumerate(producers):
-            for producer in feeding:
-                found[producer].append(self._transfer(ops, producer, consumer))
-        last = {op.stage: n for n, op in enumerate(ops) if op.kind in (OpKind.W, OpKind.BW)}
-        for stage, number in last.items():
-            route = self.network.all_reduce[stage]
+    def sends(
+        self, producers: Sequence[Sequence[int]]
+    ) -> tuple[tuple[tuple[Send, ...], ...], tuple[int, ...]]:
+        """What every op and sum hands on, consumers by rank and stage, the all-reduce last; and the sums."""
+        found: list[list[Send]] = [[] for _ in self.ops]
+        for consumer in sorted(range(len(self.ops)), key=self._rank_and_stage):
+            for producer in producers[consumer]:
+                found[producer].append(self._transfer(producer, consumer))
+        gradients: dict[int, list[int]] = {}
+        replicas = self.problem.replicas_by_stage
+        for number, op in enumerate(self.ops):
+            if op.kind in (OpKind.W, OpKind.BW):
+                gradients.setdefault(replicas[op.stage][0], []).append(number)
+        sums: list[int] = []
+        for stage, route in enumerate(self.network.all_reduce):
             if route is not None:
+                awaited = gradients[replicas[stage][0]]
                 rank = self.problem.stage_to_rank[stage]
-                found[number].append(Send(None, route, self._channels(route, rank)))
-        return tuple(map(tuple, found))
+                last = max(number for number in awaited if self._rank(number) == rank)
+                send = Send(None, route, self._channels(route, rank))
+                if all(self._rank(number) == rank for number in awaited):
+                    found[last].append(send)
+                    continue
+                for number in awaited:
+                    found[number].append(Send(len(self.ops) + len(sums), None))
+                sums.append(last)
+                found.append([send])
+        return tuple(map(tuple, found)), tuple(sums)
 
-    def _transfer(self, ops: Sequence[Op], producer: int, consumer: int) -> Send:
-        route = self.network.route(ops[producer], ops[consumer])
-        if route is None:
+    def _rank(self, number: int) -> int:
+        return self.problem.stage_to_rank[self.ops[number].stage]
+
+    def _rank_and_stage(self, number: int) -> tuple[int, int]:
+        return self._rank(number), self.ops[number].stage
+
+    def _transfer(self, producer: int, consumer: int) -> Send:
+        sender, receiver = self._rank(producer), self._rank(consumer)
+        if sender == receiver:
             return Send(consumer, None)
-        ranks = (self.problem.stage_to_rank[ops[number].stage] for number in (producer, consumer))
-        return Send(consumer, route, self._channels(route, *ranks))
+        if self.ops[consumer].kind is OpKind.R:
+            return Send(consumer, _SIGNAL)
+        route = self.network.route(self.ops[producer], self.ops[consumer])
+        assert route is not None, "different ranks have a route"
+        return Send(consumer, route, self._channels(route, sender, receiver))
 
     def _channels(self, route: Route, *ranks: int) -> tuple[int, ...]:
         held = tuple(self.channel[name] for name in route.channels)

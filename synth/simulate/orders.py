@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from synth.errors import InvalidOrdersError
-from synth.ops import PASSES, Op, RankOrders
+from synth.ops import PASSES, Op, OpKind, RankOrders
 from synth.problem import Problem
 
 
@@ -17,11 +19,11 @@ def check_orders(problem: Problem, orders: RankOrders) -> None:
     """
     if len(orders) != problem.num_ranks:
         raise InvalidOrdersError(f"orders are given for {len(orders)} ranks; give {problem.num_ranks}")
-    offered = {(s, kind) for s, costs in enumerate(problem.stages) for kind, _ in costs.offered}
+    known = {op for stage in range(problem.num_stages) for op in _offered(problem, stage)}
     seen: set[Op] = set()
     for rank, order in enumerate(orders):
         for op in order:
-            if (op.stage, op.kind) not in offered or not 0 <= op.microbatch < problem.num_microbatches:
+            if op not in known:
                 raise InvalidOrdersError(f"rank {rank} runs {op}, which the problem lacks")
             own = problem.stage_to_rank[op.stage]
             if own != rank:
@@ -30,8 +32,17 @@ def check_orders(problem: Problem, orders: RankOrders) -> None:
                 raise InvalidOrdersError(f"rank {rank} runs {op} twice")
             seen.add(op)
     for stage in range(problem.num_stages):
-        for microbatch in range(problem.num_microbatches):
+        for microbatch in problem.microbatches_of(stage):
             _check_complete(seen, stage, microbatch)
+        if problem.stages[stage].R is not None and Op(OpKind.R, stage, 0) not in seen:
+            raise InvalidOrdersError(f"no rank runs {Op(OpKind.R, stage, 0)}")
+
+
+def _offered(problem: Problem, stage: int) -> Iterator[Op]:
+    """Every op that a stage may run."""
+    for kind, _ in problem.stages[stage].offered:
+        runs = (0,) if kind is OpKind.R else problem.microbatches_of(stage)
+        yield from (Op(kind, stage, microbatch) for microbatch in runs)
 
 
 def _check_complete(seen: set[Op], stage: int, microbatch: int) -> None:

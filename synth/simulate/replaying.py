@@ -11,7 +11,7 @@ import numpy as np
 from synth.compiled.event_loop import Times
 from synth.compiled.event_loop import replay as run_compiled
 from synth.errors import DeadlockError, InputError, WaitingRank
-from synth.ops import Op, RankOrders, TimedOp
+from synth.ops import Op, OpKind, RankOrders, TimedOp
 from synth.problem import Links, Objective, Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.simulate.lowering import Lowered, Ticks, lower
@@ -25,7 +25,8 @@ class Delivery:
     Parameters
     ----------
     producer, consumer
-        The op that hands it over and the one that waits for it, None for an all-reduce.
+        The op that hands it over and the one that waits for it, None for an all-reduce. An all-reduce that
+        waits for other ranks too has its own rank's last weight gradient as its producer.
     route
         Its way.
     ready, start, end
@@ -259,13 +260,19 @@ def _overridden(lowered: Lowered, ticks: Mapping[Op, int]) -> tuple[int, ...]:
 
 
 def _deliveries(lowered: Lowered, timed: Sequence[TimedOp], sent: Sequence[int]) -> list[Delivery]:
+    """The transfers and all-reduces, without what only counts the inputs of sums."""
     found = []
     leaves = iter(sent)
+    ready = [each.end for each in timed] + [timed[own].end for own in lowered.sums]
     for number, sends in enumerate(lowered.sends):
+        producer = lowered.sender(number)
         for send in sends:
             start = next(leaves)
-            if send.route is not None:
-                consumer = None if send.consumer is None else lowered.ops[send.consumer]
+            if send.consumer is not None and send.consumer >= len(lowered.ops):
+                ready[send.consumer] = max(ready[send.consumer], ready[number])
+                continue
+            consumer = None if send.consumer is None else lowered.ops[send.consumer]
+            if send.route is not None and (consumer is None or consumer.kind is not OpKind.R):
                 end = start + send.route.ticks
-                found.append(Delivery(timed[number].op, consumer, send.route, timed[number].end, start, end))
+                found.append(Delivery(producer, consumer, send.route, ready[number], start, end))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from synth.baselines import BASELINES, baseline_orders
+from synth.baselines import BASELINES, baseline_schedule
 from synth.cli.arguments import add_json_argument, add_problem_arguments, add_search_arguments
 from synth.cli.exit_codes import DONE
 from synth.cli.loading import load_problems
@@ -12,10 +12,10 @@ from synth.cli.searching import search
 from synth.cli.showing import draw, row_json
 from synth.cli.streams import Printer, print_json
 from synth.errors import BaselineUndefinedError
-from synth.report import Row, comparison_table, reasons
-from synth.schedule import measure
+from synth.problem import Problem
+from synth.report import Row, comparison_table, remarks
+from synth.schedule import Schedule, measure
 from synth.search.driver import Solver
-from synth.timing import schedule_orders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
     schedules, rows = {}, []
     for name in BASELINES:
         try:
-            schedules[name] = schedule_orders(problem, baseline_orders(name, problem))
-            rows.append(Row(name, measure(schedules[name])))
+            schedules[name] = baseline_schedule(name, problem)
+            rows.append(Row(name, measure(schedules[name]), note=_note(name, schedules[name], problem)))
         except BaselineUndefinedError as error:
             rows.append(Row(name, None, reason=error.reason))
     rows.append(Row("synthesized", result.metrics, result.certificate))
@@ -45,6 +45,11 @@ def run(options: argparse.Namespace) -> int:
     best_first = sorted(schedules.items(), key=lambda item: item[1].value)
     draw(printer, {"synthesized": result.schedule, **dict(best_first)})
     printer.table(comparison_table(problem, rows))
-    for reason in reasons(rows):
-        printer.line(reason)
+    for remark in remarks(rows):
+        printer.line(remark)
     return DONE
+
+
+def _note(name: str, schedule: Schedule, problem: Problem) -> str:
+    """What a baseline has made of the problem, if anything."""
+    return "" if schedule.problem == problem else BASELINES[name].makes

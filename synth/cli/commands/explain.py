@@ -24,6 +24,7 @@ from synth.problem import Problem
 from synth.report import answers_table, idle_table
 from synth.schedule import Schedule, measure
 from synth.search.synthesizer import Result, synthesize
+from synth.stage_names import how_stages_read
 
 SAME_ORDERS = "same orders: every op as early as the changed costs allow, instead of the unchanged ones"
 SEARCHED_ANEW = "searched anew: the best found under the change, instead of the best found without it"
@@ -100,6 +101,8 @@ def _print_time(schedule: Schedule, path: CriticalPath, idle: Sequence[RankIdle]
         f"{problem.name or 'problem'}: {problem.objective} {metrics.value(problem.objective)} ticks, "
         f"bubble {metrics.bubble_ratio:.4f}"
     )
+    if reading := how_stages_read(problem):
+        printer.line(reading)
     printer.line("\nCritical path")
     for line in in_words(path):
         printer.line(f"  {line}")

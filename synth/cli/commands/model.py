@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from enum import StrEnum
 
-from costmodels.architectures import MOST_BLOCKS, read_model
+from costmodels.architectures import MOST_BLOCKS
 from costmodels.cluster import GPUS_PER_NODE, Cluster
-from costmodels.config_fields import LARGEST_SIZE
-from costmodels.described import Style, describe_model
 from costmodels.fitting import memory_by_rank
 from costmodels.hardware import Gpu, Link, find_gpu, find_link, gpu_names, link_names
-from costmodels.model_shape import ModelShape
 from costmodels.planning import Pipeline, make_plan
-from costmodels.roofline import Efficiencies
-from costmodels.training import AttentionKernel, Precision, Recompute, Training
+from costmodels.training import Recompute, Training
 from synth.cli.arguments import add_json_argument, add_name_argument, seconds, whole_number
+from synth.cli.describing import (
+    add_efficiency_argument,
+    add_model_arguments,
+    add_named_arguments,
+    efficiencies,
+    given_model,
+)
 from synth.cli.exit_codes import DONE, NO_SCHEDULE
 from synth.cli.plans import plan_json, show_plan
 from synth.cli.showing import check_output_option
@@ -34,23 +36,11 @@ MOST_TOKENS = 2**26
 COARSE_ROUNDING = 0.01
 COARSE_TRANSFER_ROUNDING = 0.1
 """Larger rounding errors of an op, of a transfer are said; a transfer may be only a few ticks long."""
-NEEDED = ("layers", "hidden", "heads", "vocab")
-DESCRIBED = (*NEEDED, "style", "kv_heads", "intermediate")
-"""Options that stand for a CONFIG, and which of them must be given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``model`` takes."""
-    parser.add_argument(
-        "config",
-        nargs="?",
-        metavar="CONFIG",
-        help="a model's config.json (Hugging Face), - for standard input",
-    )
-    _add_description_arguments(parser.add_argument_group("instead of CONFIG"))
-    add_name_argument(
-        parser, "--style", list(Style), help_text=f"blocks of a model without CONFIG (default {Style.LLAMA})"
-    )
+    add_model_arguments(parser)
     _add_pipeline_arguments(parser)
     _add_training_arguments(parser)
     _add_machine_arguments(parser)
@@ -61,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Turn a model's configuration and a machine into a problem, and say what fits."""
     check_output_option(options)
-    plan = make_plan(_model(options), _training(options), _pipeline(options), _cluster(options))
+    plan = make_plan(given_model(options), _training(options), _pipeline(options), _cluster(options))
     if options.output is not None:
         write_whole(options.output, write_problem(plan.problem))
     rows = memory_by_rank(plan)
@@ -81,19 +71,6 @@ def run(options: argparse.Namespace) -> int:
 def _complain_of_rounding(what: str, error: float, most: float) -> None:
     if error > most:
         complain(f"rounding changes {what} by up to {error:.1%}: give a shorter --tick-seconds")
-
-
-def _add_description_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--layers", type=whole_number(1, MOST_BLOCKS), metavar="L", help="transformer blocks")
-    for flag, what in (
-        ("--hidden", "hidden size"),
-        ("--heads", "attention heads"),
-        ("--vocab", "vocabulary"),
-    ):
-        add(flag, type=whole_number(1, LARGEST_SIZE), metavar="N", help=what)
-    add("--kv-heads", type=whole_number(1, LARGEST_SIZE), metavar="N", help="key heads (default all heads)")
-    add("--intermediate", type=whole_number(1, LARGEST_SIZE), metavar="N", help="feed-forward width")
 
 
 def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,17 +105,6 @@ def _add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_named_arguments(parser: argparse.ArgumentParser) -> None:
-    named: tuple[tuple[str, type[StrEnum], StrEnum, str], ...] = (
-        ("attention", AttentionKernel, AttentionKernel.FLASH, "kernel"),
-        ("recompute", Recompute, Recompute.NONE, "what the backward computes again"),
-        ("dtype", Precision, Precision.BF16, "of weights and activations"),
-    )
-    for name, names, default, what in named:
-        add_name_argument(parser, f"--{name}", list(names), help_text=f"{what} (default {default})")
-        parser.set_defaults(**{name: default})
-
-
 def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -158,14 +124,11 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="{0,1,2}",
         help="what replicas share (default 0)",
     )
-    _add_named_arguments(parser)
-    add(
-        "--gradient-bytes",
-        type=int,
-        choices=(2, 4),
-        default=4,
-        help="of one accumulated gradient (default %(default)s)",
+    add_name_argument(
+        parser, "--recompute", list(Recompute), help_text="what the backward computes again (default none)"
     )
+    parser.set_defaults(recompute=Recompute.NONE)
+    add_named_arguments(parser)
 
 
 def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,39 +146,7 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--latency", type=seconds, metavar="S", help="of a transfer between ranks (default: the link's)")
     add("--network", metavar="NAME", help="between nodes (default: what the GPU usually has)")
     add("--memory-limit", metavar="X", help="what a GPU may hold, such as 72GiB (default: all but 4 GiB)")
-    add(
-        "--efficiency",
-        action="append",
-        default=[],
-        metavar="NAME=SHARE",
-        help=f"share of a peak that is reached (default {Efficiencies()})",
-    )
-
-
-def _model(options: argparse.Namespace) -> ModelShape:
-    given = [name for name in DESCRIBED if getattr(options, name) is not None]
-    if options.config is not None:
-        if given:
-            flag = given[0].replace("_", "-")
-            raise InputError(f"CONFIG and --{flag} are both given: give one or the other")
-        return read_model(options.config)
-    missing = [name for name in NEEDED if name not in given]
-    if missing:
-        raise InputError(f"neither CONFIG nor --{missing[0]} is given: give a config.json, or {_flags()}")
-    return describe_model(
-        options.style or Style.LLAMA,
-        layers=options.layers,
-        hidden=options.hidden,
-        heads=options.heads,
-        vocabulary=options.vocab,
-        positions=options.seq,
-        kv_heads=options.kv_heads,
-        width=options.intermediate,
-    )
-
-
-def _flags() -> str:
-    return " ".join(f"--{name}" for name in NEEDED)
+    add_efficiency_argument(parser)
 
 
 def _training(options: argparse.Namespace) -> Training:
@@ -269,7 +200,7 @@ def _cluster(options: argparse.Namespace) -> Cluster:
     return Cluster(
         gpu=gpu,
         gpus_per_node=options.gpus_per_node,
-        efficiencies=_efficiencies(options.efficiency),
+        efficiencies=efficiencies(options.efficiency),
         network=None if options.network is None else find_link(options.network),
         rank_link=_rank_link(options.link, gpu),
         rank_latency_s=options.latency,
@@ -282,19 +213,3 @@ def _rank_link(name: str | None, gpu: Gpu) -> Link | None:
     if name is None:
         return None
     return gpu.nvlink if name == "nvlink" else find_link(name)
-
-
-def _efficiencies(given: list[str]) -> Efficiencies:
-    known = Efficiencies.__dataclass_fields__
-    shares = {}
-    for text in given:
-        name, _, share = text.partition("=")
-        try:
-            shares[name] = float(share)
-        except ValueError:
-            name = ""
-        if name not in known:
-            raise InputError(
-                f"--efficiency {text} is given: give NAME=SHARE with a name of {', '.join(known)}"
-            )
-    return Efficiencies(**shares)

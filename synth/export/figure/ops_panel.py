@@ -106,7 +106,7 @@ def _number(axes: Axes, placed: Sequence[tuple[int, TimedOp]], axis: TimeAxis) -
     """Write microbatch numbers, all in one size, into the boxes that are wide enough for it."""
     size = _number_points(axes, placed, axis)
     for rank, timed in placed:
-        text = str(timed.op.microbatch)
+        text = number_of(timed.op)
         if _points(timed, axis) < size * style.DIGIT_WIDTH * len(text) + PADDING_POINTS:
             continue
         axes.text(
@@ -122,7 +122,7 @@ def _number(axes: Axes, placed: Sequence[tuple[int, TimedOp]], axis: TimeAxis) -
 
 def _number_points(axes: Axes, placed: Sequence[tuple[int, TimedOp]], axis: TimeAxis) -> float:
     """The size at which nearly all boxes hold their number, else at which most do, else infinite."""
-    digits = max((len(str(timed.op.microbatch)) for _, timed in placed), default=1)
+    digits = max((len(number_of(timed.op)) for _, timed in placed), default=1)
     widths = sorted(_points(timed, axis) for _, timed in placed)
     largest = min(style.LARGEST_NUMBER_POINTS, NUMBER_OF_BOX * 72 * _ops_inches(axes))
     for share in LEFT_OUT:
@@ -142,6 +142,11 @@ def _ops_inches(axes: Axes) -> float:
     rows = abs(axes.get_ylim()[0] - axes.get_ylim()[1])
     figure_inches = axes.figure.get_figure(root=True).get_size_inches()[1]
     return float(axes.get_position().height * figure_inches / rows * (style.OPS_BOTTOM - style.OPS_TOP))
+
+
+def number_of(op: Op) -> str:
+    """What an op's box says: its microbatch, or R for a sum of gradients, which has none."""
+    return "R" if op.kind is OpKind.R else str(op.microbatch)
 
 
 def kinds_of(ranks: Sequence[Sequence[TimedOp]]) -> list[OpKind]:

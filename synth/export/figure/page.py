@@ -25,6 +25,7 @@ from synth.export.figure.ops_panel import TimeAxis, draw_ops, kinds_of
 from synth.export.shown import Shown
 from synth.export.units import BytesUnit, TimeUnit, bytes_unit, time_unit
 from synth.schedule import measure
+from synth.stage_names import how_stages_read
 
 SETTINGS = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so a figure is the same everywhere
@@ -129,9 +130,10 @@ def _longest(time: TimeUnit, spans: list[tuple[Shown, int]]) -> float:
 
 
 def _lines(shown: Shown, sheet: Sheet) -> list[str]:
-    """The numbers, then the notes."""
+    """The numbers, how the stages of a flow read, then the notes."""
     notes = [line for note in shown.notes for line in textwrap.wrap(note, NOTE_COLUMNS)]
-    return [caption(shown, sheet.time, sheet.memory), *notes]
+    reading = how_stages_read(shown.schedule.problem)
+    return [caption(shown, sheet.time, sheet.memory), *([reading] if reading else []), *notes]
 
 
 def _panel_inches(shown: Shown) -> float:
@@ -272,4 +274,5 @@ def _entries(shown: Sequence[Shown]) -> Iterator[tuple[Patch | Line2D | tuple[Pa
     if any(one.marked for one in shown):
         yield Patch(facecolor="none", edgecolor="black", linewidth=1.1), "marked"
     if several:
-        yield Line2D([], [], linewidth=0), "light to dark: a rank's first to last chunk"
+        part = "stage" if any(how_stages_read(one.schedule.problem) for one in shown) else "chunk"
+        yield Line2D([], [], linewidth=0), f"light to dark: a rank's first to last {part}"

@@ -159,7 +159,7 @@ function drawNames(context, section, look, view) {
   for (let rank = 0; rank < schedule.numRanks; rank++) {
     const middle = rowTop(lay.ops, rank) + lay.ops.height / 2 + 0.5;
     forVisibleOps(schedule, rank, view, (op) => {
-      const text = named ? nameOf(schedule, op) : String(schedule.ops.microbatch[op]);
+      const text = named ? nameOf(schedule, op) : shortNameOf(schedule, op);
       const from = Math.max(lay.left, xOf(lay, view, schedule.start[op]));
       const to = Math.min(lay.width, xOf(lay, view, schedule.end[op]));
       if (to - from < text.length * digit + 3) return;

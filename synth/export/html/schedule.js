@@ -64,6 +64,12 @@ function nameOf(schedule, op) {
   return `${stage[op]}${schedule.raw.kinds[kind[op]]}${microbatch[op]}`;
 }
 
+// The microbatch's number, or R for a sum of gradients, which has none.
+function shortNameOf(schedule, op) {
+  const { kind, microbatch } = schedule.ops;
+  return schedule.raw.kinds[kind[op]] === "R" ? "R" : String(microbatch[op]);
+}
+
 function shadeOf(schedule, op) {
   return schedule.raw.shades[schedule.ops.kind[op]][chunkOf(schedule, op)];
 }

@@ -61,7 +61,8 @@ function makeNumbers(schedule) {
 function makeLegend(schedule) {
   const used = new Set(schedule.ops.kind);
   const items = schedule.raw.kinds.flatMap((kind, code) => (used.has(code) ? [kindItem(schedule, kind, code)] : []));
-  if (schedule.raw.shades[0].length > 1) items.push(element("li", { textContent: "shade: chunk" }));
+  if (schedule.raw.shades[0].length > 1) items.push(element("li", { textContent: `shade: ${schedule.raw.reading ? "a rank's stages" : "chunk"}` }));
+  if (schedule.raw.reading) items.push(element("li", { textContent: schedule.raw.reading }));
   if (schedule.marked.length) items.push(element("li", {}, element("i", { className: "outline" }), " marked"));
   if (schedule.raw.limits) items.push(element("li", {}, element("i", { className: "limit" }), " memory limit"));
   if (schedule.raw.static.some((bytes) => bytes > 0)) {

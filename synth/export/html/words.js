@@ -5,6 +5,7 @@ const KIND_WORDS = {
   B: "backward, input gradient",
   W: "backward, weight gradient",
   BW: "backward, undivided",
+  R: "sum of weight gradients",
 };
 const OBJECTIVE_WORDS = { makespan: "makespan", rank_span: "rank span" };
 const TIME_DIGITS = 7;
@@ -33,13 +34,22 @@ function opWords(schedule, op) {
   const live = formatBytes(liveAt(schedule, rank, schedule.start[op]));
   return [
     `${nameOf(schedule, op)}: ${KIND_WORDS[letter]}`,
-    `rank ${rank}, stage ${stage[op]}, chunk ${chunkOf(schedule, op)}, microbatch ${microbatch[op]}`,
+    placeWords(schedule, op),
     ...spanWords(schedule, start[op], end[op]),
     `allocates ${formatBytes(alloc)}, frees ${formatBytes(free)}; rank ${rank} holds ${live} meanwhile`,
     ...transfersOf(schedule, "consumer", op).map((transfer) => transferWords(schedule, transfer, "producer", "from")),
     ...transfersOf(schedule, "producer", op).map((transfer) => transferWords(schedule, transfer, "consumer", "to")),
     ...(schedule.markedSet.has(op) ? ["marked"] : []),
   ];
+}
+
+// A flow's stage says what it is of the model; a sum of gradients belongs to no microbatch.
+function placeWords(schedule, op) {
+  const { kind, stage, microbatch } = schedule.ops;
+  const name = schedule.raw.stage_names[stage[op]];
+  const part = name ? `stage ${stage[op]} (${name})` : `stage ${stage[op]}, chunk ${chunkOf(schedule, op)}`;
+  const of = schedule.raw.kinds[kind[op]] === "R" ? "all microbatches" : `microbatch ${microbatch[op]}`;
+  return `rank ${rankOf(schedule, op)}, ${part}, ${of}`;
 }
 
 function transferWords(schedule, transfer, side, preposition) {
@@ -73,9 +83,9 @@ function limitWords(limits, rank) {
 
 // The problem's name, facts and source: names may be written from right to left, so each stands for itself.
 function aboutParts(schedule) {
-  const { name, source, num_microbatches, rank_of_stage, tick_seconds } = schedule.raw;
+  const { name, source, num_microbatches, shape, tick_seconds } = schedule.raw;
   const facts = [
-    `${schedule.numRanks} ranks`, `${rank_of_stage.length} stages`, `${num_microbatches} microbatches`,
+    `${schedule.numRanks} ranks`, shape, `${num_microbatches} microbatches`,
     `${formatWhole(schedule.start.length)} ops`, `a tick is ${formatSeconds(tick_seconds)}`,
   ];
   return { name, facts: facts.join(", "), source };

@@ -1,0 +1,275 @@
+"""Every shape of a plan as a bound, and as a problem: the model's half of the planner."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+from costmodels.fitting import fits_at_all
+from costmodels.layers import Layer, model_layers
+from costmodels.model_shape import ModelShape
+from costmodels.optimizer_state import static_bytes
+from costmodels.planning import Pipeline, Plan, boundary_bytes, make_plan
+from costmodels.plans.fleet import Fleet
+from costmodels.plans.seats import Seats
+from costmodels.plans.shapes import Shape, Space
+from costmodels.plans.traffic import all_reduce_s, transfer_matrix_s
+from costmodels.quantise import Quantiser
+from costmodels.roofline import Machine
+from costmodels.stages import layer_seconds
+from costmodels.training import Training
+from synth.drafts import Draft, Outline, WeightPolicy
+from synth.errors import InputError
+from synth.ops import OpKind
+
+TICK_SECONDS = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """A model's layers together, on one GPU of each stage, for one microbatch.
+
+    Parameters
+    ----------
+    work_s
+        F, B and W of all layers.
+    chain_s
+        F and B of all layers: one microbatch down and up.
+    longest_part_s
+        Of the layers between two places where the model may be cut.
+    held_bytes
+        Static bytes and what one microbatch's forward leaves behind.
+    num_blocks, block_static_bytes, block_kept_bytes, block_extra_bytes
+        How many blocks there are, and the least that one holds: static, from a microbatch's forward on, and
+        besides while its backward runs.
+    limit_bytes
+        What a GPU may hold.
+    """
+
+    work_s: float
+    chain_s: float
+    longest_part_s: float
+    held_bytes: int
+    num_blocks: int
+    block_static_bytes: int
+    block_kept_bytes: int
+    block_extra_bytes: int
+    limit_bytes: int
+
+    def refusal(self, shape: Shape, num_microbatches: int) -> str:
+        """Why no cut can fit, or empty: all layers are somewhere, and a rank has whole blocks."""
+        gib = 2**30
+        if self.held_bytes > shape.pp * self.limit_bytes:
+            return (
+                f"static bytes and one microbatch take {self.held_bytes / gib:.1f} GiB, and {shape.pp} ranks "
+                f"of {self.limit_bytes / gib:.1f} GiB hold less"
+            )
+        flushes = shape.weights is WeightPolicy.FLUSH
+        in_flight = [1 if flushes else min(shape.pp - rank, num_microbatches) for rank in range(shape.pp)]
+        if sum(map(self._most_blocks, in_flight)) < self.num_blocks:
+            return f"{self.num_blocks} blocks do not fit {shape.pp} ranks of {self.limit_bytes / gib:.1f} GiB"
+        return ""
+
+    def _most_blocks(self, in_flight: int) -> int:
+        room = self.limit_bytes - self.block_extra_bytes
+        return max(0, room // (self.block_static_bytes + in_flight * self.block_kept_bytes))
+
+
+class PlanRecipe:
+    """A model, a way to train it and a cluster: the shapes of a plan, their bounds and their problems.
+
+    Parameters
+    ----------
+    model
+        The model.
+    training
+        How it is trained, but for what shapes choose: microbatch, degrees, recomputation, versions.
+    fleet
+        The cluster.
+    space
+        What may be chosen.
+    sequence_parallel, zero_stage
+        Asked for wherever there are several tensor-parallel GPUs, several replicas.
+    """
+
+    def __init__(
+        self,
+        model: ModelShape,
+        training: Training,
+        fleet: Fleet,
+        space: Space,
+        *,
+        sequence_parallel: bool = False,
+        zero_stage: int = 0,
+    ) -> None:
+        self.model, self.training, self.fleet, self.space = model, training, fleet, space
+        self.sequence_parallel, self.zero_stage = sequence_parallel, zero_stage
+        self._totals: dict[Training, Totals | str] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Without what was computed so far: another process needs little of it."""
+        make = partial(PlanRecipe, sequence_parallel=self.sequence_parallel, zero_stage=self.zero_stage)
+        return make, (self.model, self.training, self.fleet, self.space)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Every shape's name."""
+        return tuple(shape.key for shape in self.space.shapes(self.fleet, len(self.model.blocks) + 3))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of what costs follow from; what may be chosen is not part of it."""
+        wanted = (self.sequence_parallel, self.zero_stage)
+        given = (self.model, self.training, self.fleet, self.space.batch, TICK_SECONDS, wanted)
+        return hashlib.sha256(repr(given).encode()).hexdigest()
+
+    @property
+    def limit_bytes(self) -> int:
+        """What a GPU may hold, before what a block may need besides."""
+        return self.fleet.cluster.memory_limit_bytes()
+
+    def num_microbatches(self, shape: Shape) -> int:
+        """Of one replica in one batch."""
+        return self.space.batch // shape.dp // shape.microbatch
+
+    def outline(self, key: str) -> Outline:
+        """What totals say: the work of the average rank, the longest part, one microbatch's way, memory.
+
+        Ops are rounded to ticks, so that a rank may lose half a tick on each.
+        """
+        shape = Shape.of(key)
+        totals = self._totals_of(shape)
+        if isinstance(totals, str):
+            return Outline(key=key, policy=shape.weights, refusal=totals)
+        num_microbatches = self.num_microbatches(shape)
+        rounding_s = 1.5 * TICK_SECONDS * shape.chunks
+        work_s = max(totals.work_s / shape.pp, totals.longest_part_s) - rounding_s
+        least_s = num_microbatches * work_s
+        if shape.weights is WeightPolicy.FLUSH:
+            least_s = max(least_s, totals.chain_s - rounding_s * shape.pp)
+        return Outline(
+            key=key,
+            policy=shape.weights,
+            least_ticks=max(1, int(least_s / TICK_SECONDS)),
+            refusal=totals.refusal(shape, num_microbatches),
+        )
+
+    def draft(self, key: str) -> Draft:
+        """Cut the model, and put its ranks where the shape says.
+
+        Raises
+        ------
+        InputError
+            When the model cannot be cut or shared so, or no cut fits.
+        """
+        shape = Shape.of(key)
+        plan = self.plan(shape)
+        if not plan.cut_fits or not fits_at_all(plan):
+            raise InputError("no cut fits: some rank cannot hold its static bytes and one microbatch")
+        seats, quantiser = self._seats(shape), Quantiser(tick_seconds=TICK_SECONDS)
+        matrix = transfer_matrix_s(self.fleet, seats, boundary_bytes(self.model, plan.training))
+        problem = replace(
+            plan.problem,
+            transfer_ticks=tuple(tuple(quantiser.ticks(s, least=0) for s in row) for row in matrix),
+            source=f"{plan.problem.source}; planned as {key}, over these links with neighbours {shape.seats}",
+        )
+        return Draft(
+            problem=problem, all_reduce_ticks=self._all_reduce_ticks(plan, shape), policy=shape.weights
+        )
+
+    def plan(self, shape: Shape) -> Plan:
+        """The shape as the cost model plans it, one replica on a cluster of its own."""
+        return make_plan(
+            self.model,
+            self.training_of(shape),
+            Pipeline(
+                num_ranks=shape.pp,
+                num_microbatches=self.num_microbatches(shape),
+                chunks=shape.chunks,
+                kind=shape.placement,
+                tick_seconds=TICK_SECONDS,
+            ),
+            self.fleet.cluster,
+        )
+
+    def training_of(self, shape: Shape) -> Training:
+        """How a shape trains the model."""
+        return replace(
+            self.training,
+            microbatch_size=shape.microbatch,
+            tensor_parallel=shape.tp,
+            sequence_parallel=self.sequence_parallel and shape.tp > 1,
+            data_parallel=shape.dp,
+            zero_stage=self.zero_stage if shape.dp > 1 else 0,
+            recompute=shape.recompute,
+            weight_versions=2 if shape.weights is WeightPolicy.DOUBLE_BUFFERED else 1,
+        )
+
+    def _seats(self, shape: Shape) -> Seats:
+        return Seats(
+            num_ranks=shape.pp,
+            replicas=shape.dp,
+            tensor=shape.tp,
+            order=shape.seats,
+            gpus_per_node=self.fleet.cluster.gpus_per_node,
+        )
+
+    def _all_reduce_ticks(self, plan: Plan, shape: Shape) -> tuple[int, ...]:
+        """For every stage the sum of its gradients over the replicas, in their accumulated type."""
+        seats, ranks = self._seats(shape), plan.problem.stage_to_rank
+        sizes = [
+            plan.training.gradient_bytes * sum(layer.parameters + layer.expert_parameters for layer in stage)
+            for stage in plan.stage_layers
+        ]
+        return tuple(
+            math.ceil(all_reduce_s(self.fleet, seats, rank, size) / TICK_SECONDS)
+            for rank, size in zip(ranks, sizes, strict=True)
+        )
+
+    def _totals_of(self, shape: Shape) -> Totals | str:
+        """The totals of how a shape trains, or why it cannot be trained so."""
+        try:
+            training = self.training_of(shape)
+        except InputError as error:
+            return str(error)
+        if not training.zero_stage:
+            training = replace(training, data_parallel=1)  # which then changes nothing
+        if training not in self._totals:
+            try:
+                self._totals[training] = self._sum(training)
+            except InputError as error:
+                self._totals[training] = str(error)
+        return self._totals[training]
+
+    def _sum(self, training: Training) -> Totals:
+        layers, cluster = model_layers(self.model, training), self.fleet.cluster
+        machine = cluster.machine(training)
+        work = [layer_seconds(layer, machine) for layer in layers]
+        tied = self.model.modules.head if self.model.tied else None
+        static = sum(static_bytes(layer, training).total for layer in layers if layer.modules != (tied,))
+        blocks = [layer for layer in layers if layer.is_block]
+        return Totals(
+            work_s=sum(work),
+            chain_s=sum(_way_s(layer, machine) for layer in layers),
+            longest_part_s=_longest_part(layers, work),
+            held_bytes=static + sum(layer.kept_bytes for layer in layers),
+            num_blocks=len(blocks),
+            block_static_bytes=min(static_bytes(layer, training).total for layer in blocks),
+            block_kept_bytes=min(layer.kept_bytes for layer in blocks),
+            block_extra_bytes=min(layer.backward_extra_bytes for layer in blocks),
+            limit_bytes=cluster.memory_limit_bytes(max(layer.transient_bytes for layer in blocks)),
+        )
+
+
+def _way_s(layer: Layer, machine: Machine) -> float:
+    """A layer's part of one microbatch's way down and up; the embedding gives no gradient."""
+    return machine.seconds(layer.works(OpKind.F)) + machine.seconds(layer.works(OpKind.B))
+
+
+def _longest_part(layers: tuple[Layer, ...], work: list[float]) -> float:
+    parts = [0.0]
+    for layer, seconds in zip(layers, work, strict=True):
+        parts.append(parts.pop() + seconds if layer.stays_with_previous else seconds)
+    return max(parts)

@@ -1,0 +1,21 @@
+"""What is run: the model, the schedules, and how often."""
+
+from __future__ import annotations
+
+from synth import PlacementKind
+
+RANKS, MICROBATCHES = 2, 8
+HIDDEN, HEADS, LAYERS, VOCABULARY = 256, 8, 4, 512
+ROWS, POSITIONS = 2, 128
+WARM_UP, PAIRS = 2, 30
+"""Turns in which every runtime takes one step; the first are not counted."""
+PROFILE_STEPS = 4
+
+PLACEMENTS = {1: PlacementKind.LOOP, 2: PlacementKind.V}
+"""By chunks per rank; each has a profile round of its own."""
+SCHEDULES = (("1f1b", 1), ("zb-h1", 1), ("v-half", 2), ("synthesized", 1), ("synthesized-v", 2))
+"""Name, and chunks per rank."""
+
+SEARCH_SECONDS, SEED = 8.0, 0
+LARGEST_DIFFERENCE = 1e-5
+"""Of a gradient from that of PyTorch's runtime, relative to the largest number in it."""

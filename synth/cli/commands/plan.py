@@ -1,0 +1,255 @@
+"""``plan``: the best way to spread a model over a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+from costmodels.plans.fleet import read_fleet
+from costmodels.plans.recipe import PlanRecipe
+from costmodels.plans.seats import SeatOrder
+from costmodels.plans.shapes import CHUNKS, Shape, Space
+from costmodels.training import AttentionKernel, Recompute, Training
+from synth.cli.arguments import add_json_argument, add_seed_argument, seconds, whole_number
+from synth.cli.commands.model import MOST_TOKENS
+from synth.cli.describing import add_model_arguments, add_named_arguments, given_model
+from synth.cli.exit_codes import DONE, INTERRUPTED, NO_SCHEDULE
+from synth.cli.plan_tables import Answer, Choice, answer_json, show_answer
+from synth.cli.showing import check_output_option
+from synth.cli.streams import Printer, complain, print_json
+from synth.document import ScheduleDocument, write_schedule
+from synth.drafts import WeightPolicy
+from synth.files import write_whole
+from synth.planner.documents import schedule_document
+from synth.planner.executors import Executor, executor_of
+from synth.planner.journal import Journal
+from synth.planner.judging import SCHEDULES
+from synth.planner.ray_executor import LOCAL, RayExecutor
+from synth.planner.sweeping import KEEP, Sweep, sweep
+from synth.planner.synthesizing import Synthesized, synthesize_best
+from synth.search.synthesizer import MOST_WORKERS
+
+MOST_DEGREE = 2**20
+MOST_SYNTHESIZED = 8
+SYNTHESIS_S = 10.0
+Name = TypeVar("Name", bound=StrEnum)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``plan`` takes."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("--cluster", required=True, metavar="CLUSTER", help="a cluster's file, or such as 64xh100")
+    add("--batch", type=whole_number(1, MOST_TOKENS), required=True, metavar="N", help="sequences per update")
+    add("--seq", type=whole_number(1, MOST_TOKENS), required=True, metavar="S", help="tokens in a sequence")
+    _add_fixing_arguments(parser)
+    add("--sequence-parallel", action="store_true", help="share the tokens between tensor-parallel regions")
+    add("--zero", type=whole_number(0, 1), default=0, metavar="{0,1}", help="what replicas share (default 0)")
+    add_named_arguments(parser)
+    _add_effort_arguments(parser)
+    add("-o", "--output", metavar="SCHEDULE", help="write the best plan's schedule document, - for stdout")
+    add_json_argument(parser)
+
+
+def _add_fixing_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what may be chosen, with commas; by default all of it").add_argument
+    for flag, what in (
+        ("--pp", "pipeline ranks"),
+        ("--dp", "replicas of the pipeline"),
+        ("--tp", "tensor-parallel GPUs of a rank"),
+        ("--microbatch", "sequences in a microbatch"),
+    ):
+        add(flag, type=_numbers, default=(), metavar="N,…", help=what)
+    usual = ",".join(map(str, CHUNKS))
+    add("--chunks", type=_numbers, default=CHUNKS, metavar="V,…", help=f"stages per rank (default {usual})")
+    add("--recompute", type=_names(Recompute), metavar="NAME,…", help=", ".join(Recompute))
+    policies = tuple(WeightPolicy)
+    add("--weights", type=_names(WeightPolicy), default=policies, metavar="NAME,…", help=", ".join(policies))
+    orders = tuple(SeatOrder)
+    text = "who are neighbours in a node: stages, replicas"
+    add("--neighbours", type=_names(SeatOrder), default=orders, metavar="NAME,…", help=text)
+    add("--schedule", type=_schedules, default=SCHEDULES, metavar="NAME,…", help="published schedules to try")
+
+
+def _add_effort_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--keep", type=whole_number(1), default=KEEP, metavar="N", help="rows shown (default %(default)s)")
+    text = "how many of the best to synthesize schedules for (default %(default)s)"
+    add("--synthesize", type=whole_number(0), default=MOST_SYNTHESIZED, metavar="N", help=text)
+    text = "seconds for each of those (default %(default)s)"
+    add("--time-limit", type=seconds, default=SYNTHESIS_S, metavar="S", help=text)
+    cores = min(os.cpu_count() or 1, MOST_WORKERS)
+    workers = whole_number(1, MOST_WORKERS)
+    add("--workers", type=workers, default=cores, metavar="N", help="processes (default: one per core)")
+    add_seed_argument(parser)
+    add("--folder", metavar="FOLDER", help="keep what is judged; the same command again goes on from there")
+    text = "work on a Ray cluster: its address, auto, or local (default) to start one here"
+    add("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find the best way to spread a model over a cluster: depth, width, cut, microbatch and schedule."""
+    check_output_option(options)
+    begun = time.monotonic()
+    recipe = _recipe(options)
+    journal = None if options.folder is None else Journal(options.folder, recipe.fingerprint)
+    executor = _executor(options)
+    try:
+        standing = sweep(recipe, executor, keep=options.keep, schedules=options.schedule, journal=journal)
+        swept_s = time.monotonic() - begun
+        found: Sequence[Synthesized] = ()
+        if options.synthesize and not standing.interrupted:
+            found = synthesize_best(
+                recipe,
+                executor,
+                standing,
+                most=options.synthesize,
+                time_limit_s=options.time_limit,
+                seed=options.seed,
+            )
+    finally:
+        executor.close()
+    answer = _answer(recipe, standing, found, swept_s)
+    if options.output is not None and answer.choices:
+        document = _document(recipe, answer.choices[0], found)
+        write_whole(options.output, write_schedule(document))
+    if options.json:
+        print_json(answer_json(answer, options.keep))
+    else:
+        show_answer(answer, options.keep, Printer(options.output))
+    return _conclude(standing, answer, options)
+
+
+def _conclude(standing: Sweep, answer: Answer, options: argparse.Namespace) -> int:
+    if standing.interrupted:
+        goes_on = "the same command goes on from there" if options.folder else "with --folder it could go on"
+        complain(f"interrupted: this is the best so far; {goes_on}")
+        return DONE if answer.choices else INTERRUPTED
+    if not answer.choices:
+        complain(f"none of {len(standing.outlines)} ways fits: {_why_not(standing)}")
+        return NO_SCHEDULE
+    return DONE
+
+
+def _why_not(standing: Sweep) -> str:
+    """The most frequent reason."""
+    reasons = [outline.refusal for outline in standing.outlines if outline.refusal]
+    reasons += [verdict.refusal for verdict in standing.verdicts.values() if verdict.refusal]
+    if not reasons:
+        return "every schedule tried holds too much" if standing.outlines else "no degrees divide the cluster"
+    return max(sorted(set(reasons)), key=reasons.count)
+
+
+def _recipe(options: argparse.Namespace) -> PlanRecipe:
+    flash = options.attention is AttentionKernel.FLASH  # which keeps no scores to compute again
+    usual = tuple(way for way in Recompute if not (flash and way is Recompute.SELECTIVE))
+    training = Training(
+        microbatch_size=1,
+        sequence_length=options.seq,
+        sequence_parallel=False,
+        precision=options.dtype,
+        gradient_bytes=options.gradient_bytes,
+        attention=options.attention,
+    )
+    space = Space(
+        batch=options.batch,
+        pp=options.pp,
+        dp=options.dp,
+        tp=options.tp,
+        microbatch=options.microbatch,
+        chunks=options.chunks,
+        recompute=options.recompute or usual,
+        weights=options.weights,
+        seats=options.neighbours,
+    )
+    return PlanRecipe(
+        given_model(options),
+        training,
+        read_fleet(options.cluster),
+        space,
+        sequence_parallel=options.sequence_parallel,
+        zero_stage=options.zero,
+    )
+
+
+def _executor(options: argparse.Namespace) -> Executor:
+    return executor_of(options.workers) if options.ray is None else RayExecutor(options.ray, options.workers)
+
+
+def _answer(recipe: PlanRecipe, standing: Sweep, found: Sequence[Synthesized], swept_s: float) -> Answer:
+    """Every configuration that fits with its best schedule, the shortest step first."""
+    choices = [
+        _choice(recipe, verdict.key, row.schedule, row.step_ticks, row.peak_bytes, verdict.least_ticks)
+        for verdict in standing.ranking()
+        if (row := verdict.best) and row.step_ticks is not None
+    ]
+    by_key = {choice.key: choice for choice in choices}
+    for answer in found:
+        known = by_key.get(answer.key)
+        if answer.step_ticks is not None and (known is None or answer.step_ticks < known.step_ticks):
+            least = standing.verdicts[answer.key].least_ticks
+            by_key[answer.key] = _choice(
+                recipe, answer.key, "synthesized", answer.step_ticks, answer.peak_bytes, least
+            )
+    return Answer(
+        choices=tuple(sorted(by_key.values(), key=lambda choice: choice.step_ticks)),
+        standing=standing,
+        num_synthesized=len(found),
+        swept_s=swept_s,
+        batch=recipe.space.batch,
+        sequence_length=recipe.training.sequence_length,
+        limit_bytes=recipe.limit_bytes,
+        name=f"{recipe.model.name} on {recipe.fleet.name}",
+    )
+
+
+def _choice(
+    recipe: PlanRecipe, key: str, schedule: str, step_ticks: int, peak_bytes: int, least_ticks: int
+) -> Choice:
+    shape = Shape.of(key)
+    return Choice(
+        key=key,
+        shape=shape,
+        num_microbatches=recipe.num_microbatches(shape),
+        schedule=schedule,
+        step_ticks=step_ticks,
+        least_ticks=least_ticks,
+        peak_bytes=peak_bytes,
+    )
+
+
+def _document(recipe: PlanRecipe, choice: Choice, found: Sequence[Synthesized]) -> ScheduleDocument:
+    """The schedule of the best choice."""
+    for answer in found:
+        if answer.key == choice.key and answer.document and choice.schedule == "synthesized":
+            return answer.document
+    return schedule_document(recipe.draft(choice.key), choice.schedule)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """An argument type: counts with commas."""
+    read = whole_number(1, MOST_DEGREE)
+    return tuple(read(part) for part in text.split(","))
+
+
+def _names(names: type[Name]) -> Callable[[str], tuple[Name, ...]]:
+    def read(text: str) -> tuple[Name, ...]:
+        known = {name.value: name for name in names}
+        for part in text.split(","):
+            if part not in known:
+                raise argparse.ArgumentTypeError(f"{part!r} is none of {', '.join(known)}")
+        return tuple(known[part] for part in text.split(","))
+
+    return read
+
+
+def _schedules(text: str) -> tuple[str, ...]:
+    given = tuple(text.split(","))
+    for name in given:
+        if name not in SCHEDULES:
+            raise argparse.ArgumentTypeError(f"{name!r} is no schedule: use {', '.join(SCHEDULES)}")
+    return given

@@ -1,0 +1,114 @@
+"""How long a step takes: the pipeline of one replica, and what is exposed of the sum over the replicas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from synth.bounds import best_bound
+from synth.bounds.chains import forward_heads
+from synth.drafts import Draft, WeightPolicy
+from synth.ops import OpKind
+from synth.problem import Problem
+from synth.schedule import Schedule
+
+ENDING = (OpKind.W, OpKind.BW)
+"""Ops that add to a weight gradient."""
+
+
+def flushed_step_ticks(schedule: Schedule, all_reduce_ticks: Sequence[int]) -> int:
+    """From the first start to the end of the last op or all-reduce.
+
+    A stage's all-reduce begins when the last of its weight gradients is there, and runs beside other ops; a
+    rank runs one at a time, in the order in which they become ready. The step ends when all are done.
+
+    Parameters
+    ----------
+    schedule
+        One batch on one replica.
+    all_reduce_ticks
+        Of every stage.
+    """
+    begun = min(rank[0].start for rank in schedule.ranks)
+    ended = begun
+    for rank in schedule.ranks:
+        ready: dict[int, int] = {}
+        for timed in rank:
+            if timed.op.kind in ENDING:
+                ready[timed.op.stage] = timed.end
+        free = rank[-1].end
+        clock = begun
+        for stage, at in sorted(ready.items(), key=lambda item: item[1]):
+            clock = max(clock, at) + all_reduce_ticks[stage]
+        ended = max(ended, free, clock)
+    return ended - begun
+
+
+def buffered_step_ticks(problem: Problem, all_reduce_ticks: Sequence[int]) -> int:
+    """A batch of PipeDream-2BW in its steady state: 1F1B that never flushes, p - r microbatches in flight.
+
+    A microbatch takes the longest mean of any neighbouring stages: their F and BW and the transfers between
+    them both ways, over their number. (Every cycle of 1F1B's event graph goes down some stages and up again,
+    and passes as many microbatches as stages; more turns only put such cycles together.) Where transfers cost
+    nothing that is the slowest stage.
+
+    A batch's gradients are summed while the next one runs, and are due when the first microbatch of the one
+    after starts. By 1F1B's order that forward of rank r comes p - r - 1 forwards and backwards before the
+    last backward of the batch between, whose own sum follows: so a batch takes at least that long and the
+    sum. In other words, a sum has the time of m - (p - r - 1) microbatches to hide behind.
+
+    Parameters
+    ----------
+    problem
+        One stage per rank, stage r on rank r; m microbatches in a batch, m ≥ p.
+    all_reduce_ticks
+        Of every stage.
+
+    References
+    ----------
+    Narayanan et al., Memory-Efficient Pipeline-Parallel DNN Training, arXiv 2006.09503, section 3.1.
+    """
+    m, p = problem.num_microbatches, problem.num_ranks
+    period = microbatch_period_ticks(problem)
+    steps = [m * period]
+    steps += [(p - rank - 1) * period + ticks for rank, ticks in enumerate(all_reduce_ticks) if ticks]
+    return math.ceil(max(steps))
+
+
+def microbatch_period_ticks(problem: Problem) -> Fraction:
+    """How often a microbatch leaves 1F1B without flushes; see :func:`buffered_step_ticks`."""
+    best = Fraction(0)
+    stages = range(problem.num_stages)
+    work = [problem.stages[s].F.ticks + whole_backward_ticks(problem, s) for s in stages]
+    for first in stages:
+        ticks = work[first]
+        best = max(best, Fraction(ticks))
+        for last in range(first + 1, problem.num_stages):
+            ticks += work[last] + problem.lag_ticks(last - 1, last) + problem.lag_ticks(last, last - 1)
+            best = max(best, Fraction(ticks, last - first + 1))
+    return best
+
+
+def whole_backward_ticks(problem: Problem, stage: int) -> int:
+    """The backward of schedules that do not divide it: BW, or B and W behind each other."""
+    costs = problem.stages[stage]
+    if costs.BW is not None:
+        return costs.BW.ticks
+    return costs.cost(OpKind.B).ticks + costs.cost(OpKind.W).ticks
+
+
+def least_step_ticks(draft: Draft) -> int:
+    """What no schedule's step can beat; for double buffering, the step itself.
+
+    A rank's last op ends a weight gradient, whose sum over the replicas comes after everything it does.
+    """
+    problem, sums = draft.problem, draft.all_reduce_ticks
+    if draft.policy is WeightPolicy.DOUBLE_BUFFERED:
+        return buffered_step_ticks(problem, sums)
+    heads, work = forward_heads(problem), problem.work_ticks_by_rank
+    ends = [
+        heads[held[0]] + work[rank] + min(sums[stage] for stage in held)
+        for rank, held in enumerate(problem.stages_by_rank)
+    ]
+    return max(best_bound(problem).ticks, *ends)

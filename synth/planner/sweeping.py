@@ -1,0 +1,164 @@
+"""All configurations judged: those whose bound is above what is known to be possible are not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from synth.drafts import Outline, Recipe, WeightPolicy
+from synth.planner.executors import Executor
+from synth.planner.journal import Journal
+from synth.planner.judging import DOUBLE_BUFFERED, QUICK, SCHEDULES, Verdict, judge
+
+KEEP = 10
+"""How many of the best of each policy are sure to be found."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """Where a sweep stands: the bounds of all configurations, and the verdicts of those looked at.
+
+    Parameters
+    ----------
+    outlines
+        Of every configuration, in the recipe's order.
+    keep
+        How many of the best are wanted, of each policy.
+    verdicts
+        By key.
+    interrupted
+        Whether Ctrl-C ended it.
+    """
+
+    outlines: Sequence[Outline]
+    keep: int = KEEP
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    interrupted: bool = False
+    _places: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._places = {outline.key: number for number, outline in enumerate(self.outlines)}
+
+    def note(self, verdict: Verdict) -> None:
+        """Add a judgement to what is known of its configuration."""
+        known = self.verdicts.get(verdict.key)
+        self.verdicts[verdict.key] = known.and_then(verdict) if known else verdict
+
+    def ranking(self, policy: WeightPolicy | None = None) -> list[Verdict]:
+        """Those that fit, of one policy or of all, the shortest step first; equals in the recipe's order."""
+        fitting = [
+            (verdict.step_ticks, self._places[verdict.key], verdict)
+            for verdict in self.verdicts.values()
+            if verdict.step_ticks is not None
+            and policy in (None, verdict.policy)
+            and verdict.key in self._places
+        ]
+        return [verdict for _, _, verdict in sorted(fitting, key=lambda entry: entry[:2])]
+
+    def most_ticks(self, policy: WeightPolicy) -> int | None:
+        """A step above this is not among the best wanted; None while there are too few."""
+        ranking = self.ranking(policy)
+        return ranking[self.keep - 1].step_ticks if len(ranking) >= self.keep else None
+
+    def least_ticks(self, outline: Outline) -> int:
+        """The best bound known of a configuration."""
+        known = self.verdicts.get(outline.key)
+        return max(outline.least_ticks, known.least_ticks if known else 0)
+
+    def can_win(self, outline: Outline) -> bool:
+        """Whether a configuration may still be among the best wanted."""
+        known = self.verdicts.get(outline.key)
+        if outline.refusal or (known and known.refusal):
+            return False
+        most = self.most_ticks(outline.policy)
+        return most is None or self.least_ticks(outline) <= most
+
+
+def sweep(
+    recipe: Recipe,
+    executor: Executor,
+    *,
+    keep: int = KEEP,
+    schedules: Sequence[str] = SCHEDULES,
+    journal: Journal | None = None,
+    on_verdict: Callable[[Verdict], None] | None = None,
+) -> Sweep:
+    """Judge every configuration of a recipe.
+
+    Bounds in closed form come first, for all. Then configurations are laid out in the order of their bounds,
+    with the schedules that are quick to build, and then those that can still win with all others. What is
+    left out is proved to be no better than the ``keep``-th best of its policy; so the ``keep`` best are those
+    that judging everything finds, however many processes there are.
+
+    Parameters
+    ----------
+    recipe, executor
+        What is judged, and where.
+    keep
+        How many of the best are wanted, of each policy.
+    schedules
+        The names of those to try.
+    journal
+        What is known from before, and where judgements are kept.
+    on_verdict
+        Called with every judgement.
+
+    Returns
+    -------
+    All of it; after an interrupt (Ctrl-C) what there was until then.
+    """
+    standing = Sweep([recipe.outline(key) for key in recipe.keys], keep)
+    if journal is not None:
+        asked = {outline.key for outline in standing.outlines}
+        known = journal.read().values()
+        standing.verdicts = {verdict.key: verdict.of(schedules) for verdict in known if verdict.key in asked}
+
+    def note(verdict: Verdict) -> None:
+        if journal is not None:
+            journal.add(verdict)
+        standing.note(verdict)
+        if on_verdict is not None:
+            on_verdict(verdict)
+
+    quick = [name for name in schedules if name in QUICK]
+    try:
+        for names in (quick, list(schedules)) if quick else (list(schedules),):
+            _pass(recipe, executor, standing, names, note)
+    except KeyboardInterrupt:
+        standing.interrupted = True
+    return standing
+
+
+def _pass(
+    recipe: Recipe,
+    executor: Executor,
+    standing: Sweep,
+    names: Sequence[str],
+    note: Callable[[Verdict], None],
+) -> None:
+    """Try these schedules on whatever can still win, the lowest bound first; more than one call at a time."""
+    waiting = sorted(
+        (outline for outline in standing.outlines if not outline.refusal), key=standing.least_ticks
+    )
+    under_way = 0
+    for outline in waiting:
+        left = _left(standing, outline, names)
+        if not left or not standing.can_win(outline):
+            continue
+        if under_way >= 2 * executor.width:
+            note(executor.next())
+            under_way -= 1
+            if not standing.can_win(outline):
+                continue
+        executor.submit(judge, recipe, outline.key, standing.most_ticks(outline.policy), left)
+        under_way += 1
+    for _ in range(under_way):
+        note(executor.next())
+
+
+def _left(standing: Sweep, outline: Outline, names: Sequence[str]) -> tuple[str, ...]:
+    """The schedules not tried yet that the policy allows."""
+    known = standing.verdicts.get(outline.key)
+    tried = known.tried if known else ()
+    buffered = outline.policy is WeightPolicy.DOUBLE_BUFFERED
+    return tuple(name for name in names if name not in tried and (name == DOUBLE_BUFFERED) == buffered)

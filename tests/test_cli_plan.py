@@ -1,0 +1,110 @@
+"""``pipesynth plan`` as typed: tables, documents, folders, and what wrong input gets."""
+
+import json
+
+import pytest
+from models import CONFIGS
+from plan_cases import Broken
+
+from synth.document import read_schedule
+from synth.verify import verify_schedule
+
+SMALL = [
+    *("--layers", "4", "--hidden", "256", "--heads", "4", "--vocab", "512", "--style", "gpt"),
+    *("--cluster", "4xa100-40", "--batch", "8", "--seq", "256", "--workers", "1"),
+]
+QUICK = [*SMALL, "--synthesize", "0"]
+
+
+def test_the_table(run):
+    answer = run("plan", *QUICK, "--keep", "3")
+    assert answer.code == 0
+    assert "gpt, 4 layers of 256 on 4xa100-40: 8 sequences of 256 tokens per update" in answer.out
+    for text in ("pp", "microbatch", "sequences/s", "at least s", "configurations judged in", "best by when"):
+        assert text in answer.out
+    assert sum(line.split()[:1] == [str(n)] for n in (1, 2, 3) for line in answer.out.splitlines()) == 3
+
+
+def test_json_and_document(run, folder):
+    """The document is that of the first plan, and the plans are in order."""
+    path = folder / "best.json"
+    answer = run("plan", *QUICK, "--weights", "flush", "--pp", "4", "--json", "-o", path)
+    told = json.loads(answer.out)
+    steps = [plan["step_seconds"] for plan in told["plans"]]
+    assert steps == sorted(steps)
+    best = told["plans"][0]
+    assert best["tokens_per_second"] == pytest.approx(8 * 256 / best["step_seconds"])
+    assert best["at_least_seconds"] <= best["step_seconds"]
+    document = read_schedule(path.read_text())
+    assert not verify_schedule(document.schedule)
+    assert max(document.metrics.peak_memory_bytes) == best["peak_memory_bytes"]
+    assert document.metrics.makespan * 1e-6 == pytest.approx(best["step_seconds"])
+    judged = told["judged"]
+    assert judged["laid_out"] + judged["too_large"] <= judged["configurations"]
+
+
+def test_the_synthesizer_takes_part(run, folder):
+    path = folder / "best.json"
+    words = ["--pp", "2", "--dp", "1", "--tp", "2", "--weights", "flush", "--synthesize", "1"]
+    answer = run("plan", *SMALL, *words, "--time-limit", "1", "-o", path, "--json")
+    assert json.loads(answer.out)["judged"]["synthesized"] == 1
+    assert not verify_schedule(read_schedule(path.read_text()).schedule)
+
+
+def test_a_folder_is_gone_on_from(run, folder):
+    kept = folder / "sweep"
+    first = run("plan", *QUICK, "--folder", kept, "--json")
+    lines = (kept / "judged.jsonl").read_text().splitlines()
+    second = run("plan", *QUICK, "--folder", kept, "--json")
+    assert json.loads(first.out)["plans"] == json.loads(second.out)["plans"]
+    assert (kept / "judged.jsonl").read_text().splitlines() == lines
+    other = run("plan", *QUICK, "--batch", "16", "--folder", kept)
+    assert other.code == 2
+    assert "is of another model, cluster or batch" in other.err
+
+
+@pytest.mark.parametrize(("answers", "code"), [(20, 0), (0, 130)])
+def test_interrupted(run, monkeypatch, answers, code):
+    """The best so far is shown; with nothing to show, the exit code says so."""
+    monkeypatch.setattr("synth.cli.commands.plan.executor_of", lambda _: Broken(answers))
+    answer = run("plan", *SMALL)
+    assert answer.code == code
+    assert "interrupted: this is the best so far; with --folder it could go on" in answer.err
+    assert ("sequences/s" in answer.out) == (code == 0)
+
+
+def test_fixed_degrees(run):
+    words = ["--dp", "2", "--recompute", "full", "--schedule", "1f1b,gpipe", "--neighbours", "stages"]
+    plans = json.loads(run("plan", *QUICK, *words, "--json").out)["plans"]
+    assert {plan["dp"] for plan in plans} == {2}
+    assert {plan["recompute"] for plan in plans} == {"full"}
+    assert {plan["schedule"] for plan in plans} <= {"1f1b", "gpipe"}
+
+
+def test_nothing_fits(run):
+    config = CONFIGS / "llama-3-70b.json"
+    words = ["--cluster", "4xa100-40", "--batch", "4", "--seq", "2048", "--workers", "1"]
+    answer = run("plan", config, *words)
+    assert answer.code == 1
+    assert "ways fits: static bytes and one microbatch take" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cluster", "many"], "many does not exist"),
+        (["--cluster", "4xq100"], "'q100' is no GPU"),
+        (["--batch", "0"], "'0' is given; give an integer"),
+        (["--pp", "2,x"], "'x' is given; give an integer"),
+        (["--recompute", "some"], "'some' is none of none, selective, full"),
+        (["--schedule", "2f2b"], "'2f2b' is no schedule"),
+        (["--json", "-o", "-"], "--json and -o - both write"),
+        (["--pp", "3"], "no degrees divide the cluster"),
+        (["--ray", "10.0.0.1:1x", "--workers", "2"], "Ray"),
+    ],
+)
+def test_wrong_input(run, words, said):
+    answer = run("plan", *QUICK, *words)
+    assert answer.code in (1, 2)
+    assert said in answer.err
+    assert "Traceback" not in answer.err
