@@ -13,6 +13,10 @@ Beyond a chain of stages
 Divided backward
     :mod:`runtime.deferred` (layers that put off their weight gradients),
     :mod:`runtime.native_split` (any module); :mod:`runtime.recomputation` (keeping blocks' inputs alone)
+Without flushes
+    :mod:`runtime.unflushed` (:class:`~runtime.unflushed.UnflushedRunner` trains batch behind batch and
+    updates on the way), :mod:`runtime.rolling` (a document's steady state, repeated without end),
+    :mod:`runtime.versions` (the weights that microbatches under way still need)
 Between processes
     :mod:`runtime.world` (ranks, replicas, groups), :mod:`runtime.devices` (which GPU, or whose),
     :mod:`runtime.transport` (messages, their buffers), :mod:`runtime.gradients` and :mod:`runtime.flat`

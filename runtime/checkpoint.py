@@ -1,8 +1,9 @@
 """Checkpoints: a folder per step with a file per stage of the model, there as a whole or not at all.
 
 Files are by stage and hold whole parameters and their optimizer's state, so a run may resume with another
-schedule or placement of the same stages, and with more replicas or fewer. Random numbers depend on seed and
-step only (:mod:`runtime.randomness`) and need no saving.
+schedule or placement of the same stages, with more replicas or fewer, and with a flush or without: of
+double-buffered weights both versions are there, and a flush takes the newest. Random numbers depend on seed
+and step only (:mod:`runtime.randomness`) and need no saving.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ def save_checkpoint(
     for stage, module in runner.modules.items():
         if runner.routes.holders(stage)[0] != world.rank:
             continue
-        content = {"module": module.state_dict(), "optimizer": states[stage]}
+        content = {
+            "extra": runner.extra_state(stage),
+            "module": module.state_dict(),
+            "optimizer": states[stage],
+        }
         torch.save(content, partial / _file(stage))
     name = f"saved/{step}"
     runner.bulletin.put(f"{name}/{world.rank}", "")
@@ -81,6 +86,7 @@ def load_checkpoint(
         try:
             module.load_state_dict(content["module"])
             runner.load_optimizer_state(stage, optimizers[stage], content["optimizer"])
+            runner.load_extra_state(stage, content.get("extra", {}))
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"{latest / _file(stage)} is of another model than this run: give that run's options"

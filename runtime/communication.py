@@ -242,12 +242,13 @@ def global_order(problem: Problem, orders: RankOrders) -> list[TimedOp]:
     unfinished = [rank for rank, order in enumerate(orders) if position[rank] < len(order)]
     if unfinished:
         raise DeadlockError(
-            [_waiting_rank(rank, orders[rank][position[rank]], waiting) for rank in unfinished]
+            [waiting_rank(rank, orders[rank][position[rank]], waiting) for rank in unfinished]
         )
     return found
 
 
-def _waiting_rank(rank: int, op: Op, waiting: dict[Op, list[int]]) -> WaitingRank:
+def waiting_rank(rank: int, op: Op, waiting: dict[Op, list[int]]) -> WaitingRank:
+    """A rank that cannot go on: the op it is at and, of those that ranks wait for, the ones it needs."""
     return WaitingRank(
         rank, str(op), tuple(str(needed) for needed, ranks in waiting.items() if rank in ranks)
     )

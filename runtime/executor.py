@@ -170,6 +170,11 @@ class PipelineRunner:
         return self.world.replica == 0 and self.world.rank == last[0]
 
     @property
+    def microbatches_per_step(self) -> int:
+        """Into how many microbatches the batch of one step is split."""
+        return self._problem.num_microbatches
+
+    @property
     def watch(self) -> Watch:
         """Where failures of other ranks become known."""
         return self._watch
@@ -243,6 +248,13 @@ class PipelineRunner:
         """When the ops of the last step ran, by this process's clock; once."""
         return self._recorder.times()
 
+    def extra_state(self, stage: int) -> dict[str, Tensor]:
+        """What a checkpoint of a stage holds beside the module and its optimizer: nothing here."""
+        return {}
+
+    def load_extra_state(self, stage: int, state: Mapping[str, Tensor]) -> None:
+        """Take what :meth:`extra_state` gave, maybe of another kind of run, which leaves it out here."""
+
     def close(self) -> None:
         """Leave; the other ranks go on to wait for what this one owes them, so leave together."""
         self._transport.close()
@@ -270,7 +282,7 @@ class PipelineRunner:
 
     def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
         """The microbatches of a batch or target, on the device."""
-        count = self._problem.num_microbatches
+        count = self.microbatches_per_step
         if whole is None:
             raise InputError(f"rank {self.world.rank} is given no {name}, which its stage needs: give it")
         if whole.ndim == 0 or whole.shape[0] == 0 or whole.shape[0] % count:

@@ -92,8 +92,8 @@ class StepRun:
         targets: tuple[Tensor, ...],
     ) -> None:
         self._have, self._recorder, self._number = equipment, recorder, number
-        self._inputs, self._targets = inputs, targets
-        self._losses: dict[int, dict[int, Tensor]] = defaultdict(dict)  # by microbatch and slice
+        self._inputs, self._targets = dict(enumerate(inputs)), dict(enumerate(targets))
+        self._losses: dict[int, dict[int, Tensor]] = {}  # by microbatch and slice
         self._handed: dict[tuple[bool, int, int], Tensor] = {}  # within the rank: is F, stage, microbatch
         self._borrowed: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         self._reducing: list[dist.Work] = []
@@ -109,6 +109,11 @@ class StepRun:
         }
         for gradients in equipment.gradients.values():
             gradients.clear()
+
+    @property
+    def recorder(self) -> Recorder:
+        """What notes when ops run."""
+        return self._recorder
 
     def run(self, step: Step) -> None:
         """One op: receive, compute, hand on."""
@@ -177,7 +182,7 @@ class StepRun:
         # Where it costs no waiting for the device, before anything goes back: no rank then ends the step.
         if loss.device.type == "cpu":
             _check_finite(loss, op.microbatch)
-        self._losses[op.microbatch][self._have.routes.slice_of(op.stage)] = loss
+        self._losses.setdefault(op.microbatch, {})[self._have.routes.slice_of(op.stage)] = loss
 
     def _hand_on(self, step: Step, made: Tensor) -> None:
         """Send what an op made, or keep it for the stage beside it on this rank."""
@@ -197,9 +202,13 @@ class StepRun:
     def finish(self) -> Tensor | None:
         """Wait for what still runs beside; the loss where the last stage is."""
         self._have.transport.finish()
+        self._settle_sums()
+        return self._mean_loss() if self._losses else None
+
+    def _settle_sums(self) -> None:
         for work in self._reducing:
             self._have.transport.settle(work, lambda: "the sum of gradients over the replicas")
-        return self._mean_loss() if self._losses else None
+        self._reducing.clear()
 
     def _mean_loss(self) -> Tensor:
         """Over slices, microbatches and replicas; of this rank's microbatches it is its part in that."""

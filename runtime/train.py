@@ -3,6 +3,10 @@
 One process for each rank, a multiple of it for replicas::
 
     torchrun --nproc-per-node 4 -m runtime.train --schedule schedule.json
+
+With ``--weights 2bw`` or ``stash`` the pipeline does not empty between steps. The schedule then holds two or
+more batches of ``--batch-microbatches`` microbatches, one batch after the other, whose steady state is
+repeated (:mod:`runtime.rolling`); a step is one batch.
 """
 
 from __future__ import annotations
@@ -13,10 +17,12 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
@@ -30,6 +36,8 @@ from runtime.shapes import TensorSpec
 from runtime.stage import Division
 from runtime.text import synthetic_text
 from runtime.timeline import gather_timeline
+from runtime.unflushed import UnflushedRunner
+from runtime.versions import WeightPolicy
 from runtime.watch import BEAT_S
 from runtime.world import World, join
 from synth.document import read_schedule, write_timeline
@@ -44,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the arguments say; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        _check(options)
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
         world = _join(options, schedule.problem.num_ranks)
         _train(options, schedule, world)
@@ -87,6 +96,15 @@ def _parser() -> argparse.ArgumentParser:
         default=Exchange.ALL_REDUCE,
         help="what replicas do: reduce-scatter gives each a share to update (default %(default)s)",
     )
+    add(
+        "--weights",
+        choices=list(WeightPolicy),
+        default=WeightPolicy.FLUSH,
+        help="flush: gradients at the newest weights; 2bw: double-buffered, one step late; stash: "
+        "each microbatch's at a stage's newest when it came there (default %(default)s)",
+    )
+    add("--batch-microbatches", type=int, metavar="M", help="microbatches of a step (default the schedule's)")
+    add("--flush-steps", type=int, default=0, metavar="N", help="so many of the steps with flush, first")
     add("--timeline", metavar="PATH", help="write when each op of the last step ran, a timeline document")
     add("--checkpoints", metavar="FOLDER", help="write a checkpoint after the last step")
     add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
@@ -100,6 +118,20 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if options.batch_microbatches is None and options.weights != WeightPolicy.FLUSH:
+        raise InputError(
+            f"--weights {options.weights} trains by a schedule of several batches: give --batch-microbatches"
+        )
+    if options.batch_microbatches is not None and options.batch_microbatches < 1:
+        raise InputError(f"--batch-microbatches is {options.batch_microbatches}: give an integer ≥ 1")
+    if options.batch_microbatches is not None and options.timeline is not None:
+        raise InputError("--timeline writes a whole schedule: leave --batch-microbatches out")
+    if not 0 <= options.flush_steps <= options.steps:
+        raise InputError(f"--flush-steps is {options.flush_steps}: give 0 to --steps, {options.steps}")
+
+
 def _join(options: argparse.Namespace, num_ranks: int) -> World:
     device = None
     if options.share_gpu:
@@ -111,21 +143,27 @@ def _join(options: argparse.Namespace, num_ranks: int) -> World:
 def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
     if world.device.type == "cpu":
         torch.set_num_threads(1)  # several ranks share the cores
-    runner = _make_runner(options, schedule, world)
-    optimizers = {
-        stage: torch.optim.AdamW(runner.parameters(stage), lr=options.learning_rate)
-        for stage in runner.modules
-    }
+    runner, optimizers = _make_runner(options, schedule, world)
     with runner.watch.spreading(lambda: "training"):
         if options.resume is not None:
             load_checkpoint(Path(options.resume), runner, optimizers)
-        for _ in range(options.steps):
+        for number in range(options.steps):
+            if isinstance(runner, UnflushedRunner):
+                _begin(options, runner, number)
             _step(options, runner, optimizers)
         if options.timeline is not None:
             _write_timeline(options.timeline, runner)
         if options.checkpoints is not None:
             save_checkpoint(Path(options.checkpoints), runner, optimizers)
     runner.close()
+
+
+def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) -> None:
+    """Announce the batches ahead where the weights are about to change their way."""
+    if number < options.flush_steps:
+        runner.begin(WeightPolicy.FLUSH, 1)
+    elif number == options.flush_steps:
+        runner.begin(WeightPolicy(options.weights), options.steps - number)
 
 
 def _write_timeline(path: str, runner: PipelineRunner) -> None:
@@ -135,7 +173,7 @@ def _write_timeline(path: str, runner: PipelineRunner) -> None:
         write_whole(path, write_timeline(timeline))
 
 
-def _make_runner(options: argparse.Namespace, schedule: Schedule, world: World) -> PipelineRunner:
+def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World) -> dict[int, nn.Module]:
     routes = Routes(schedule.problem)
     num_stages = routes.num_model_stages
     config = LlamaConfig(
@@ -145,34 +183,55 @@ def _make_runner(options: argparse.Namespace, schedule: Schedule, world: World) 
         layers=num_stages if options.layers is None else options.layers,
         seed=options.seed,
     )
-    modules = {
+    modules: dict[int, nn.Module] = {
         stage: build_stage(config, stage, num_stages).to(world.device) for stage in routes.held_by(world.rank)
     }
     if options.division == Division.DEFERRED:
         for module in modules.values():
             defer_weights(module)
-    return PipelineRunner(
+    return modules
+
+
+def _make_runner(
+    options: argparse.Namespace, schedule: Schedule, world: World
+) -> tuple[PipelineRunner, dict[int, Optimizer]]:
+    """The runner, and the optimizers of its stages."""
+    modules = _make_modules(options, schedule, world)
+    microbatch = TensorSpec((options.microbatch_size, options.positions), torch.int64)
+    how = Options(
+        timeout_s=options.timeout,
+        seed=options.seed,
+        autocast=torch.bfloat16 if options.bfloat16 else None,
+        recompute=options.recompute,
+        exchange=Exchange(options.gradients),
+        slice_positions=options.slice_positions,
+    )
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return torch.optim.AdamW(parameters, lr=options.learning_rate)
+
+    if options.batch_microbatches is None:
+        flushed = PipelineRunner(
+            schedule, modules, world=world, microbatch=microbatch, loss=next_token_loss, options=how
+        )
+        return flushed, {stage: optimizer(flushed.parameters(stage)) for stage in modules}
+    optimizers = {stage: optimizer(module.parameters()) for stage, module in modules.items()}
+    unflushed = UnflushedRunner(
         schedule,
         modules,
         world=world,
-        microbatch=TensorSpec((options.microbatch_size, options.positions), torch.int64),
+        microbatch=microbatch,
         loss=next_token_loss,
-        options=Options(
-            timeout_s=options.timeout,
-            seed=options.seed,
-            autocast=torch.bfloat16 if options.bfloat16 else None,
-            recompute=options.recompute,
-            exchange=Exchange(options.gradients),
-            slice_positions=options.slice_positions,
-        ),
+        optimizers=optimizers,
+        batch_microbatches=options.batch_microbatches,
+        options=how,
     )
+    return unflushed, optimizers
 
 
-def _step(
-    options: argparse.Namespace, runner: PipelineRunner, optimizers: dict[int, torch.optim.AdamW]
-) -> None:
+def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mapping[int, Optimizer]) -> None:
     world, number = runner.world, runner.completed_steps
-    rows = options.microbatch_size * runner.schedule.problem.num_microbatches
+    rows = options.microbatch_size * runner.microbatches_per_step
     text = synthetic_text(
         seed=options.seed,
         step=number * world.num_replicas + world.replica,
@@ -182,9 +241,10 @@ def _step(
     )
     before = time.monotonic()
     loss = runner.step(text[:, :-1], text[:, 1:])
-    for optimizer in optimizers.values():
-        optimizer.step()
-    runner.gather()
+    if not isinstance(runner, UnflushedRunner):  # which has done so on the way
+        for optimizer in optimizers.values():
+            optimizer.step()
+        runner.gather()
     if loss is not None and runner.is_first_with_loss:
         seconds = time.monotonic() - before
         print(f"step {number}  loss {loss.item():.6f}  {seconds:.3f} s", flush=True)

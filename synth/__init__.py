@@ -6,6 +6,7 @@ Problems
     :func:`uniform_transfers`, :func:`load_instance`, :func:`instance_names`
 Schedules
     :func:`synthesize`, :class:`Result`, :class:`Robustness`, :class:`Progress`, :func:`baseline_orders`,
+    :func:`baseline_schedule`,
     :func:`schedule_orders`, :class:`Schedule`, :class:`Op`, :class:`OpKind`, :class:`TimedOp`
 Judging
     :func:`measure`, :class:`Metrics`, :func:`verify_schedule`, :class:`Violation`, :func:`lower_bounds`,
@@ -26,7 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synth.baselines import baseline_orders
+    from synth.baselines import baseline_orders, baseline_schedule
     from synth.bounds import Bound, lower_bounds
     from synth.certificate import Certificate, Status
     from synth.document import (
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from synth.verify import Violation, verify_schedule
 
 _HOMES = {
-    "synth.baselines": ("baseline_orders",),
+    "synth.baselines": ("baseline_orders", "baseline_schedule"),
     "synth.bounds": ("Bound", "lower_bounds"),
     "synth.certificate": ("Certificate", "Status"),
     "synth.document": (
@@ -120,6 +121,7 @@ __all__ = [
     "Topology",
     "Violation",
     "baseline_orders",
+    "baseline_schedule",
     "instance_names",
     "load_instance",
     "lower_bounds",

@@ -11,12 +11,13 @@ RAMPS = {
     OpKind.B: ("#991638", "#fa9886"),
     OpKind.W: ("#8d7401", "#ede361"),
     OpKind.BW: ("#4f10a4", "#a788ff"),
-    OpKind.R: ("#2f2f2f", "#757575"),
+    OpKind.R: ("#7a7a7a", "#d2d2d2"),
 }
 """The shades of a kind's last and first chunk.
 
 Found by a search for the largest least distance between kinds, as seen by normal, protan, deutan and tritan
-eyes (Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1).
+eyes (Machado et al. 2009, DOI 10.1109/TVCG.2009.113, severity 1); then that of R among the greys, which is
+told by its letter too.
 """
 
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"

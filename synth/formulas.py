@@ -123,11 +123,6 @@ class Formula:
     peak_bytes: Callable[[Setting], Amount | None]
     weight_copies: Callable[[Setting], int]
 
-    @property
-    def can_run(self) -> bool:
-        """Whether there is a baseline of this name."""
-        return self.name in BASELINES
-
 
 def _one_copy(_: Setting) -> int:
     return 1
@@ -135,6 +130,10 @@ def _one_copy(_: Setting) -> int:
 
 def _two_copies(_: Setting) -> int:
     return 2
+
+
+def _copy_per_rank(setting: Setting) -> int:
+    return setting.num_ranks
 
 
 def _of_baseline(
@@ -182,11 +181,6 @@ def _seq1f1b_bubble_ticks(setting: Setting) -> Fraction | None:
     return None if flushed is None else Fraction(flushed, setting.segments)
 
 
-def _no_bubble_ticks(setting: Setting) -> int | None:
-    """0 between flushes that there are not."""
-    return 0 if setting.num_microbatches >= setting.num_ranks and setting.chunks == 1 else None
-
-
 def _held_chunks(count: Callable[[Setting], Amount]) -> Callable[[Setting], Amount | None]:
     """So many activations of one microbatch on one rank, for schedules of one stage per rank and m ≥ p."""
 
@@ -202,7 +196,11 @@ def _of_baselines() -> Iterable[Formula]:
     wave = PlacementKind.WAVE
     any_m = "any m, any c"
     yield _of_baseline("gpipe", "(p-1)(F+BW+2c)", "m·A", any_m)
-    yield _of_baseline("1f1b", "(p-1)(F+BW) + 2(p-1+m-1-⌈(m-1)/p⌉)c", "min(p, m)·A", "any m, any c")
+    one_f_one_b = "(p-1)(F+BW) + 2(p-1+m-1-⌈(m-1)/p⌉)c"
+    yield _of_baseline("1f1b", one_f_one_b, "min(p, m)·A", any_m)
+    unflushed = f"{any_m}, m the microbatches of all batches; none between batches for c = 0"
+    for name, copies in (("pipedream", _copy_per_rank), ("pipedream-2bw", _two_copies)):
+        yield _of_baseline(name, one_f_one_b, "min(p, m)·A", unflushed, weight_copies=copies)
     yield _of_baseline(
         "interleaved-1f1b", "(p-1)(F+BW) + 2(pv-1)c", "min(mv, pv+p-1)·A", "m a multiple of p, c ≤ F, c ≤ BW"
     )
@@ -300,26 +298,6 @@ def _of_papers() -> Iterable[Formula]:
             lambda setting: Fraction(setting.segments + setting.num_ranks - 1, setting.segments)
         ),
         weight_copies=_one_copy,
-    )
-    yield Formula(
-        name="pipedream",
-        source="Harlap et al., PipeDream, arXiv 1806.03377",
-        bubble="0",
-        peak="p·A",
-        domain="in the steady state without flushes, m ≥ p",
-        bubble_ticks=_no_bubble_ticks,
-        peak_bytes=_held_chunks(lambda setting: setting.num_ranks),
-        weight_copies=lambda setting: setting.num_ranks,
-    )
-    yield Formula(
-        name="pipedream-2bw",
-        source="Narayanan et al., PipeDream-2BW, arXiv 2006.09503",
-        bubble="0",
-        peak="p·A",
-        domain="in the steady state without flushes, m ≥ p",
-        bubble_ticks=_no_bubble_ticks,
-        peak_bytes=_held_chunks(lambda setting: setting.num_ranks),
-        weight_copies=_two_copies,
     )
 
 

@@ -197,7 +197,7 @@ def _formula_cells(formula: FormulaLevel | None) -> list[str]:
     return [
         "-" if idle is None else f"{float(idle):.1%}",
         "-" if peak is None else _short(peak),
-        str(formula.weight_copies),
+        "-" if formula.weight_copies is None else str(formula.weight_copies),
     ]
 
 

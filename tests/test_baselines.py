@@ -591,6 +591,8 @@ def test_closed_forms_of_the_searched_schedules():
         ),
         ("looped-bfs", uniform_problem(2, 4, UNIT, chunks=2, kind=PlacementKind.V), r"needs loop placement"),
         ("2bp-gpipe", uniform_problem(2, 4, replace(UNIT, B=None, W=None)), r"2bp-gpipe .* offers BW only"),
+        ("pipedream", uniform_problem(2, 4, UNIT, chunks=2), r"pipedream .* 4 stages on 2 ranks"),
+        ("pipedream-2bw", uniform_problem(2, 4, UNIT, chunks=2), r"pipedream-2bw .* 4 stages on 2 ranks"),
         ("2bp-1f1b", uniform_problem(2, 4, UNIT, chunks=2), r"2bp-1f1b .* 4 stages on 2 ranks"),
         (
             "2bp-interleaved-1f1b",

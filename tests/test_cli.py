@@ -257,6 +257,42 @@ def test_baseline_is_written_and_valid(run, problem_file):
     assert read_schedule(path.read_text()).provenance.method == "1f1b"
 
 
+@pytest.mark.parametrize("name", ["chimera", "seq1f1b", "bpipe", "dualpipe"])
+def test_baselines_on_another_problem_than_the_given_one(run, tmp_path, name):
+    """What they make of the problem is in the document, which the same baseline takes again."""
+    path, problem = tmp_path / "s.json", tmp_path / "p.json"
+    assert run("baseline", name, "zb-1.5b-m24", "-o", path).code == 0
+    assert run("verify", path).code == 0
+    document = json.loads(path.read_text())
+    problem.write_text(json.dumps(document["problem"]))
+    again = run("baseline", name, problem, "--json")
+    assert again.json[0]["value"] == read_schedule(path.read_text()).schedule.value
+
+
+def test_baseline_cut_into_sequence_slices(run):
+    values = {}
+    for options in (
+        (),
+        ("--slices", 2),
+        ("--attention-share", 0.5),
+        ("--attention-share", 0.5, "--equally-long"),
+    ):
+        answer = run("baseline", "seq1f1b", "zb-1.5b-m24", "--json", *options)
+        assert answer.code == 0
+        values[options] = answer.json[0]["value"]
+    usual, two, balanced, long = values.values()
+    assert usual < two
+    assert balanced < long
+
+
+def test_compare_says_what_a_baseline_has_made_of_the_problem(run):
+    answer = run("compare", "zb-1.5b-m24", *FAST)
+    assert "chimera: two directions, the weights of every stage held twice" in answer.out
+    rows = {row["name"]: row for row in run("compare", "zb-1.5b-m24", "--json", *FAST).json}
+    assert "held twice" in rows["dualpipe"]["note"]
+    assert "note" not in rows["1f1b"]
+
+
 def test_baseline_over_the_limit_names_the_ranks(run, problem_file):
     answer = run("baseline", "gpipe", problem_file, "--memory-limit", 3, "--json")
     assert answer.code == 1
@@ -424,6 +460,12 @@ WRONG = [
     (["synthesize", "SCHEDULE", "-o", "OUT"], '"pipesynth.schedule"'),
     (["baseline", "1f1bb", "PROBLEM", "-o", "OUT"], "'1f1bb' is no baseline: use 1f1b"),
     (["baseline", "v-min", "PROBLEM", "-o", "OUT"], "v-min is not defined here"),
+    (["baseline", "1f1b", "PROBLEM", "--slices", "2"], "1f1b takes no sequence slices: only seq1f1b does"),
+    (["baseline", "seq1f1b", "PROBLEM", "--slices", "9"], "too few for 9 slices: use at most"),
+    (
+        ["baseline", "seq1f1b", "PROBLEM", "--attention-share", "2"],
+        "'2' is no share: give a number from 0 to",
+    ),
     (["synthesize", "PROBLEM", "-o", "OUT", "--memory-limit", "much"], "memory limit 'much' is no size"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--memory-limit=-5"], "memory limit '-5' is no size"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--memory-limit", "9" * 30], "give an integer below 2**62"),

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from commands import check_refused
+from commands import FAST, check_refused
 from test_flows import SUMMED, two_directions, two_slices
 from test_stage_names import directions_of_slices
 
 from synth.certificate import Certificate, Provenance
-from synth.document import ScheduleDocument, read_schedule, write_problem, write_schedule
+from synth.document import ScheduleDocument, read_problem, read_schedule, write_problem, write_schedule
 from synth.memory import serial_orders
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
@@ -130,3 +130,30 @@ def test_a_wrong_flow_is_refused(run, folder):
     tree["stages"][3]["inputs"] = [3]
     path.write_text(json.dumps(tree))
     check_refused(run("bound", path), "$.stages[3].inputs is [3]: give different stages below 3, ascending")
+
+
+def test_a_flow_is_bounded_and_planned(run, planned):
+    _, problem, path = planned
+    assert run("bound", problem, "--json").code == 0
+    found = path.parent / "found.json"
+    answer = run("synthesize", problem, "-o", found, "--json", *FAST)
+    assert answer.code == 0
+    assert run("verify", found).code == 0
+    assert answer.json["value"] <= read_schedule(path.read_text()).schedule.value
+    check_refused(run("synthesize", problem, "--solver", "milp"), "give cpsat for directions, slices or sums")
+
+
+def test_a_multiple_of_a_flows_memory_is_that_of_its_chain(run, planned):
+    """1F1B on two ranks holds two microbatches, so half of it is one: that of one after another."""
+    name, problem, _ = planned
+    answer = run("synthesize", problem, "--memory-limit", "0.5x", "--json", *FAST)
+    needs = {"directions": 3, "slices": 6, "both": 6, "sum": 3}[name]
+    held = [
+        peak - static
+        for peak, static in zip(
+            answer.json["peak_memory_bytes"],
+            read_problem(problem.read_text()).static_bytes_by_rank,
+            strict=True,
+        )
+    ]
+    assert max(held) == needs

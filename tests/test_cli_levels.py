@@ -11,6 +11,9 @@ from synth.baselines import BASELINES
 from synth.document import write_problem
 from synth.problem import OpCost, StageCosts, uniform_problem
 
+CHAINS = ("gpipe", "1f1b", "interleaved-1f1b", "hanayo", "zb-h1", "zb-h2", "v-half", "v-zb")
+"""Baselines of plain chains, which is what is searched."""
+
 TO_THE_END = ["--time-limit", "60", "--workers", "1"]
 """Searches of such small problems end long before."""
 
@@ -114,7 +117,7 @@ def test_schedules_and_the_synthesized_stand_beside_the_baselines(run, folder, p
     rows = by_name(run(*words))
     assert rows["chunked"]["formula"] is None
     assert (rows["chunked"]["stages"], rows["chunked"]["slot_table"]["rises"]) == (4, None)
-    best = min(rows[name]["simulation"]["seconds"] for name in BASELINES if name in rows)
+    best = min(rows[name]["simulation"]["seconds"] for name in CHAINS if name in rows)
     assert rows["synthesized"]["simulation"]["seconds"] <= best
 
 
@@ -134,7 +137,7 @@ def test_the_search_plans_with_the_topology(run, problem_file, topology):
     slow = topology(between={"latency_seconds": 0, "bytes_per_second": 5e4})
     words = ["levels", problem_file, "--topology", slow, "--synthesize", *TO_THE_END, "--json"]
     rows = by_name(run(*words))
-    best = min(rows[name]["simulation"]["seconds"] for name in BASELINES if name in rows)
+    best = min(rows[name]["simulation"]["seconds"] for name in CHAINS if name in rows)
     assert rows["synthesized"]["simulation"]["seconds"] <= best
 
 
@@ -149,7 +152,7 @@ def test_undefined_baselines_say_why(run, folder):
     path.write_text(write_problem(two_by_two(UNDIVIDED)))
     answer = run("levels", path)
     assert answer.code == 0
-    assert "zb-h1 is not defined here: with 4 stages (loop), " in answer.out
+    assert "zb-h1 is left out: with 4 stages (loop), " in answer.out
 
 
 def test_schedules_of_another_problem_are_refused(run, folder, problem_file, schedule_file):

@@ -5,19 +5,23 @@ from math import ceil, floor
 
 import pytest
 
-from synth.baselines import BASELINES, baseline_orders
+from synth.baselines import BASELINES, baseline_problem, baseline_schedule, cut_sequences
 from synth.errors import BaselineUndefinedError, InputError
 from synth.formulas import FORMULAS, Setting
 from synth.placement import PlacementKind
 from synth.schedule import measure
-from synth.timing import schedule_orders
 
-TICKS = ((1, 1, 1), (10, 9, 6), (10, 6, 4), (9, 8, 3), (7, 9, 9), (20, 18, 9), (5, 4, 6))
+TICKS = ((1, 1, 1), (10, 9, 6), (10, 6, 4), (9, 9, 3), (7, 9, 9), (21, 18, 9), (5, 4, 6))
 """F, B and W: equal, W short, W long, BW = 2F, and some in no formula's domain."""
 
 RANKS = (1, 2, 4, 5, 6)
 V_NAMES = ("v-min", "v-half", "v-zb", "1f1b-v", "dualpipe-v", "hanayo")
-CHAINS = ("1f1b", "zb-h1", "zb-h2", "2bp-1f1b", "gpipe", "2bp-gpipe")
+DIRECTED = ("chimera", "chimera-asymmetric", "dualpipe")
+AS_PUBLISHED = ("bpipe", "seq1f1b")
+"""Those with a baseline, whose bubble here differs from the published formula or is a part of it."""
+UNFLUSHED = ("pipedream", "pipedream-2bw")
+CHAINS = ("1f1b", "zb-h1", "zb-h2", "2bp-1f1b", "gpipe", "2bp-gpipe", *UNFLUSHED, *DIRECTED, *AS_PUBLISHED)
+OF_BASELINES = tuple(name for name in BASELINES if name not in AS_PUBLISHED)
 
 
 def chunks_of(name):
@@ -36,11 +40,12 @@ def settings_of(name):
                 chunks=chunks,
                 **dict(zip("FBW", ticks, strict=True)),
                 transfer_ticks=transfer,
-                activation_bytes=5,
-                for_w_bytes=5 if name in V_NAMES else 2,
+                activation_bytes=6,
+                for_w_bytes=6 if name in V_NAMES else 2,
             )
             try:
-                BASELINES[name].bubble_ticks(setting.problem(kind_of(name)))
+                baseline_problem(name, setting.problem(kind_of(name)))
+                FORMULAS[name].bubble_ticks(setting)
             except BaselineUndefinedError:
                 continue
             yield setting
@@ -50,15 +55,14 @@ def kind_of(name):
     return PlacementKind.WAVE if name in V_NAMES else PlacementKind.LOOP
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", OF_BASELINES)
 def test_formulas_meet_measured_schedules(name):
     formula, bubbles, peaks = FORMULAS[name], 0, 0
     for setting in settings_of(name):
         bubble, peak = formula.bubble_ticks(setting), formula.peak_bytes(setting)
         if bubble is None and peak is None:
             continue
-        problem = setting.problem(kind_of(name))
-        metrics = measure(schedule_orders(problem, baseline_orders(name, problem)))
+        metrics = measure(baseline_schedule(name, setting.problem(kind_of(name))))
         if bubble is not None:
             assert metrics.rank_span - metrics.work == bubble, setting
             bubbles += 1
@@ -66,6 +70,10 @@ def test_formulas_meet_measured_schedules(name):
             assert max(metrics.peak_memory_bytes) == peak, setting
             peaks += 1
     assert min(bubbles, peaks) >= 10
+
+
+def asymmetric_bubble(p, m, work, u):
+    return (p - 2) * (work - u + (m / p - 1) * (work - 2 * u))
 
 
 # The formulas as written, once more as functions: of the setting's letters, and g, the groups of p.
@@ -91,6 +99,15 @@ BUBBLES = {
     "(p-1)(F+B-W) + 2(p-1+m-1-⌈(m-1)/p⌉)c": lambda p, m, F, B, W, c, **_: (
         (p - 1) * (F + B - W) + 2 * (p - 1 + m - 1 - ceil((m - 1) / p)) * c
     ),
+    "(p-2)(max(F, BW) + (m/p-1)|BW-F|)": lambda p, m, F, BW, **_: (
+        (p - 2) * (max(F, BW) + (m // p - 1) * abs(BW - F))
+    ),
+    "(p-2)(F+BW-u + (m/p-1)(F+BW-2u)), u = min(F, BW, (F+BW)/3)": lambda p, m, F, BW, **_: asymmetric_bubble(
+        p, m, F + BW, min(F, BW, (F + BW) / 3)
+    ),
+    "(p/2-1)(F+B-W) + (5p/2-3)c": lambda p, F, B, W, c, **_: (
+        (p // 2 - 1) * (F + B - W) + (5 * p // 2 - 3) * c
+    ),
     "(p-1)(F+B-2W) + ((v+1)p-2)c": lambda p, v, F, B, W, c, **_: (
         (p - 1) * (F + B - 2 * W) + ((v + 1) * p - 2) * c
     ),
@@ -107,6 +124,7 @@ PEAKS = {
     "2p·A": lambda p, A, **_: 2 * p * A,
     "2⌊(2p+3)/3⌋·A": lambda p, A, **_: 2 * floor((2 * p + 3) / 3) * A,
     "mv·A": lambda m, v, A, **_: m * v * A,
+    "(p+1)·A": lambda p, A, **_: (p + 1) * A,
     "(2p+1)·A": lambda p, A, **_: (2 * p + 1) * A,
     "p·A + (m-p)·A_W": lambda p, m, A, A_W, **_: p * A + (m - p) * A_W,
     "(pv+p-1)·A + (mv-pv-p+1)·A_W": lambda p, m, v, A, A_W, **_: (
@@ -127,12 +145,12 @@ def letters(s):
     }
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", OF_BASELINES)
 def test_formulas_are_as_written(name):
     """Where the whole of the written domain holds: many groups of microbatches, and small transfers."""
     formula, compared = FORMULAS[name], 0
-    for p, chunks in product((4, 5, 6, 8), chunks_of(name)):
-        for ticks in ((6, 6, 6), (20, 18, 9), (20, 18, 16), (10, 12, 8)):
+    for p, chunks in product((4, 6, 8) if name in DIRECTED else (4, 5, 6, 8), chunks_of(name)):
+        for ticks in ((6, 6, 6), (21, 18, 9), (21, 18, 15), (9, 12, 6)):
             for transfer in (0, 1):
                 setting = Setting(
                     num_ranks=p,
@@ -140,8 +158,8 @@ def test_formulas_are_as_written(name):
                     chunks=chunks,
                     **dict(zip("FBW", ticks, strict=True)),
                     transfer_ticks=transfer,
-                    activation_bytes=5,
-                    for_w_bytes=5 if name in ("v-min", "v-half", "v-zb") else 2,
+                    activation_bytes=6,
+                    for_w_bytes=6 if name in ("v-min", "v-half", "v-zb") else 2,
                 )
                 bubble, peak = formula.bubble_ticks(setting), formula.peak_bytes(setting)
                 if bubble is not None:
@@ -151,10 +169,8 @@ def test_formulas_are_as_written(name):
     assert compared >= 4
 
 
-def test_every_baseline_has_formulas_and_some_schedules_have_only_these():
-    assert set(BASELINES) <= set(FORMULAS)
-    only_published = {name for name, formula in FORMULAS.items() if not formula.can_run}
-    assert only_published == {"chimera", "dualpipe", "bpipe", "seq1f1b", "pipedream", "pipedream-2bw"}
+def test_every_baseline_has_formulas():
+    assert set(BASELINES) == set(FORMULAS)
     for formula in FORMULAS.values():
         assert all((formula.source, formula.bubble, formula.peak, formula.domain))
 
@@ -175,15 +191,16 @@ def test_chimera_has_the_published_ratio(p, groups):
     bubble = FORMULAS["chimera"].bubble_ticks(setting)
     assert bubble / (m * 4 + bubble) == pytest.approx((p - 2) / (2 * m + p - 2))
     assert FORMULAS["chimera"].peak_bytes(setting) == p
+    assert setting.problem(PlacementKind.LOOP).work_ticks == 4 * m
     assert FORMULAS["chimera"].weight_copies(setting) == 2
 
 
-def test_dualpipe_has_the_published_bubble():
-    """(PP/2-1)(F&B + B - 3W) with F&B = F + B: 3 (6 + 10 - 9) on eight ranks, and activations of nine."""
-    setting = unit(8, 20, F=6, B=2, W=3)
-    assert FORMULAS["dualpipe"].bubble_ticks(setting) == 3 * (6 + 5 + 5 - 9)
+def test_two_directions_hold_the_weights_twice():
+    setting = unit(8, 24, F=3, B=2)
+    twice = {name for name in BASELINES if FORMULAS[name].weight_copies(setting) == 2}
+    assert twice == {*DIRECTED, "pipedream-2bw"}
+    assert FORMULAS["dualpipe"].bubble_ticks(setting) == 3 * (3 + 2 - 1)
     assert FORMULAS["dualpipe"].peak_bytes(setting) == 9
-    assert FORMULAS["dualpipe"].weight_copies(setting) == 2
 
 
 def test_segments_divide_the_bubble_and_the_memory_of_1f1b():
@@ -195,11 +212,21 @@ def test_segments_divide_the_bubble_and_the_memory_of_1f1b():
     assert seq.peak_bytes(parts) == 11 / 4
 
 
+@pytest.mark.parametrize("segments", [1, 2, 3, 6])
+def test_segments_meet_measured_schedules(segments):
+    for p, m in product((1, 2, 5, 8), (8, 12)):
+        setting = unit(p, m, F=6, B=6, W=12, activation_bytes=6, segments=segments)
+        chain = setting.problem(PlacementKind.LOOP)
+        metrics = measure(baseline_schedule("seq1f1b", cut_sequences(chain, segments)))
+        assert metrics.rank_span - metrics.work == FORMULAS["seq1f1b"].bubble_ticks(setting)
+        assert max(metrics.peak_memory_bytes) == FORMULAS["seq1f1b"].peak_bytes(setting)
+
+
 def test_bpipe_is_1f1b_at_about_half_the_memory():
     for p in range(1, 12):
         setting = unit(p, 2 * p)
         assert FORMULAS["bpipe"].bubble_ticks(setting) == FORMULAS["1f1b"].bubble_ticks(setting)
-        assert FORMULAS["bpipe"].peak_bytes(setting) == ceil((p + 2) / 2)
+        assert FORMULAS["bpipe"].peak_bytes(setting) == min(p, ceil((p + 2) / 2))
 
 
 def test_weight_versions_without_flushes():
@@ -207,25 +234,20 @@ def test_weight_versions_without_flushes():
     assert FORMULAS["pipedream"].weight_copies(setting) == 6
     assert FORMULAS["pipedream-2bw"].weight_copies(setting) == 2
     for name in ("pipedream", "pipedream-2bw"):
-        assert FORMULAS[name].bubble_ticks(setting) == 0
+        # Filled and emptied once: as much for twelve microbatches as for twelve thousand.
+        assert FORMULAS[name].bubble_ticks(setting) == FORMULAS[name].bubble_ticks(unit(6, 12_000)) == 15
         assert FORMULAS[name].peak_bytes(setting) == 6
 
 
 @pytest.mark.parametrize(
     ("name", "setting"),
     [
-        ("chimera", unit(4, 8)),
-        ("chimera", unit(3, 6, F=2)),
         ("chimera", unit(4, 6, F=2)),
         ("chimera", unit(4, 8, F=2, transfer_ticks=1)),
-        ("chimera", unit(4, 8, F=2, chunks=2)),
-        ("dualpipe", unit(4, 6)),
-        ("dualpipe", unit(5, 20)),
-        ("dualpipe", unit(4, 21)),
+        ("chimera-asymmetric", unit(4, 8, F=2)),
         ("dualpipe", unit(4, 20, W=9)),
         ("bpipe", unit(4, 8, transfer_ticks=1)),
         ("seq1f1b", unit(4, 8, chunks=2)),
-        ("pipedream", unit(4, 3)),
     ],
 )
 def test_formulas_are_silent_outside_their_domain(name, setting):
@@ -235,6 +257,10 @@ def test_formulas_are_silent_outside_their_domain(name, setting):
 def test_schedules_that_do_not_exist_say_why():
     with pytest.raises(BaselineUndefinedError, match="1f1b is not defined here: 8 stages on 4 ranks"):
         FORMULAS["1f1b"].bubble_ticks(unit(4, 8, chunks=2))
+    with pytest.raises(BaselineUndefinedError, match="chimera is not defined here: 3 ranks"):
+        FORMULAS["chimera"].bubble_ticks(unit(3, 6))
+    with pytest.raises(BaselineUndefinedError, match="dualpipe is not defined here: 6 microbatches"):
+        FORMULAS["dualpipe"].peak_bytes(unit(4, 6))
     with pytest.raises(BaselineUndefinedError, match="it needs v placement"):
         FORMULAS["v-half"].peak_bytes(unit(4, 8))
 

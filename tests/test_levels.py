@@ -23,6 +23,7 @@ from synth.levels import (
     baseline_entrants,
     cuts_of,
     formula_level,
+    is_laid_out,
     look_at,
     rank_levels,
     same_model,
@@ -38,13 +39,15 @@ from synth.timing import schedule_orders
 from synth.topology import AllReduce, Link, Topology, TransferBytes
 
 STAGE = StageCosts(
-    F=OpCost(ticks=400, alloc_bytes=800),
-    B=OpCost(ticks=400, free_bytes=400),
-    W=OpCost(ticks=400, free_bytes=400),
-    BW=OpCost(ticks=800, free_bytes=800),
-    static_bytes=80,
+    F=OpCost(ticks=600, alloc_bytes=1200),
+    B=OpCost(ticks=600, free_bytes=600),
+    W=OpCost(ticks=600, free_bytes=600),
+    BW=OpCost(ticks=1200, free_bytes=1200),
 )
-"""Unit times of 400 ticks; half of what F holds stays until W."""
+"""Unit times of 600 ticks; half of what F holds stays until W."""
+
+TICK_TO_STORE = "bpipe"
+"""The baseline that runs ops of one tick, however long a slot is."""
 
 
 def unit(p, m, **more):
@@ -86,15 +89,36 @@ def test_simulation_of_unit_times_without_transfers_is_the_slot_table(p, m):
     problem = unit(p, m)
     for entrant in baselines_of(problem).values():
         levels = look_at(entrant, planned_network(entrant.cut.problem))
-        assert levels.simulation.seconds == levels.slots.slots * 400 * Fraction(problem.tick_seconds)
-        assert levels.simulation.idle_share == pytest.approx(levels.slots.idle_share)
-        assert levels.simulation.peak_bytes == levels.slots.peak_activations * 800 + 80
+        assert levels.simulation.peak_bytes == levels.slots.peak_activations * 1200
+        if entrant.name != TICK_TO_STORE:
+            assert levels.simulation.seconds == levels.slots.slots * 600 * Fraction(problem.tick_seconds)
+            assert levels.simulation.idle_share == pytest.approx(levels.slots.idle_share)
 
 
 def test_one_stage_per_rank_where_the_paper_has_it():
     entrants = baselines_of(unit(4, 8))
-    alone = {name for name, entrant in entrants.items() if entrant.cut.problem.num_stages == 4}
-    assert alone == {"gpipe", "2bp-gpipe", "1f1b", "2bp-1f1b", "zb-h1", "zb-h2"}
+    for name in ("gpipe", "2bp-gpipe", "1f1b", "2bp-1f1b", "zb-h1", "zb-h2"):
+        assert entrants[name].cut.problem.num_stages == 4
+    for name in ("interleaved-1f1b", "looped-bfs", "hanayo", "v-half"):
+        assert entrants[name].cut.problem.num_stages == 8
+
+
+def test_baselines_that_make_another_problem_stand_on_that():
+    entrants = baselines_of(unit(4, 8))
+    copies = {
+        name: formula_level(entrants[name]).weight_copies for name in ("chimera", "dualpipe", "seq1f1b")
+    }
+    assert copies == {"chimera": 2, "dualpipe": 2, "seq1f1b": 1}
+    assert [entrants[name].cut.problem.num_stages for name in copies] == [8, 8, 16]
+    assert {entrants[name].parts_of_a_share for name in copies} == {1}
+    # (s+p-1)/s activations and a bubble of (p-1)(F+BW)/s, in four slices.
+    sliced = slot_level(entrants["seq1f1b"])
+    assert (sliced.slots, sliced.peak_activations) == (3 * 8 + Fraction(9, 4), Fraction(7, 4))
+
+
+def test_what_has_no_size_in_a_topology():
+    entrants = baselines_of(unit(4, 8))
+    assert [name for name, e in entrants.items() if not is_laid_out(e.cut.problem)] == [TICK_TO_STORE]
 
 
 def test_weight_copies_and_formulas_of_none():
@@ -111,7 +135,7 @@ def test_formulas_outside_their_domain_are_left_out():
 def test_formulas_of_other_orders_are_left_out():
     """Under a limit the groups are smaller than those of the formula without one."""
     problem = cut_stages(unit(4, 8), 4, PlacementKind.LOOP).problem
-    for limit, is_known in ((None, True), (10**6, True), (3 * 800 + 80, False)):
+    for limit, is_known in ((None, True), (10**6, True), (3 * 1200, False)):
         entrant = baselines_of(problem.with_memory_limit(limit))["group-interleaved-1f1b"]
         found = formula_level(entrant)
         assert (found.idle_share is not None) == (found.peak_activations is not None) == is_known
@@ -128,10 +152,10 @@ def test_every_cut_is_the_same_model(problem):
 
 
 def test_limits_go_with_every_cut():
-    problem = unit(2, 2).with_memory_limit((801, 900))
+    problem = unit(2, 2).with_memory_limit((1201, 1300))
     odd = replace(problem, stages=(replace(STAGE, static_bytes=81),) * 2)
     for cut in cuts_of(odd):
-        assert [limit / cut.bytes_scale for limit in cut.problem.memory_limit_bytes] == [801, 900]
+        assert [limit / cut.bytes_scale for limit in cut.problem.memory_limit_bytes] == [1201, 1300]
 
 
 def test_own_cut_comes_first_where_it_has_several_stages_per_rank():
@@ -156,11 +180,11 @@ def test_baselines_that_exist_on_no_cut_say_why():
         (unit(2, 9), "mine has 9 microbatches and the problem 8: give"),
         (
             uniform_problem(2, 8, EITHER),
-            "the forwards of mine are 3.2e-05 s of work and those of the problem 0.0064 s: give",
+            "the forwards of mine are 3.2e-05 s of work and those of the problem 0.0096 s: give",
         ),
         (
-            uniform_problem(2, 8, replace(STAGE, F=OpCost(ticks=400, alloc_bytes=900))),
-            "the forwards of mine allocate 14400 bytes in all and those of the problem 12800: give",
+            uniform_problem(2, 8, replace(STAGE, F=OpCost(ticks=600, alloc_bytes=900))),
+            "the forwards of mine allocate 14400 bytes in all and those of the problem 19200: give",
         ),
     ],
 )
@@ -171,7 +195,7 @@ def test_schedules_of_other_models_are_refused(other, sentence):
 
 
 def test_finer_bytes_of_a_document_are_told():
-    finer = uniform_problem(2, 8, replace(STAGE, F=OpCost(ticks=400, alloc_bytes=2400)))
+    finer = uniform_problem(2, 8, replace(STAGE, F=OpCost(ticks=600, alloc_bytes=3600)))
     assert same_model("mine", finer, unit(2, 8)) == Cut(problem=finer, bytes_scale=3)
 
 
@@ -207,9 +231,8 @@ def flows():
 def test_directions_and_slices_are_of_the_same_model(flow, parts, slots):
     """Serially 6 slots per microbatch: a turn of direction saves one, slices 1.5 each; sums take none."""
     problem = flows()[flow]
-    entrant = Entrant(
-        name="serial", cut=same_model("serial", problem, unit(2, 4)), orders=flow_serial_orders(problem)
-    )
+    serial = schedule_orders(problem, flow_serial_orders(problem))
+    entrant = Entrant.planned("serial", same_model("serial", problem, unit(2, 4)), serial)
     assert entrant.parts_of_a_share == parts
     found = slot_level(entrant)
     assert (found.slots, found.peak_activations) == (slots, 1)
@@ -293,6 +316,6 @@ def test_slow_links_turn_the_ranking_of_gpipe_and_1f1b():
     assert gpipe.slots.slots == one.slots.slots
     assert gpipe.formula.idle_share == one.formula.idle_share
     ticks = Fraction(problem.tick_seconds)
-    assert gpipe.simulation.seconds == (1200 * 19 + 6 * 100) * ticks
-    assert one.simulation.seconds == (1200 * 19 + 2 * (3 + 15 - 4) * 100) * ticks
+    assert gpipe.simulation.seconds == (1800 * 19 + 6 * 100) * ticks
+    assert one.simulation.seconds == (1800 * 19 + 2 * (3 + 15 - 4) * 100) * ticks
     assert [standing.rises[1] for standing in rank_levels([gpipe, one])] == [0, -1]

@@ -66,7 +66,7 @@ def test_starts_and_tails_stay_those_of_the_orders(problem, seed, moves):
     net = ops.alloc - ops.free
     assert after.level.tolist() == [n for order in ids for n in (np.cumsum(net[order]) - net[order]).tolist()]
     tails = dict(enumerate(after.tails.tolist()))
-    pairs = zip(ops.halves[:, 0], after.form, strict=True)
+    pairs = zip(annealer.forms.halves[:, 0], annealer.forms.form, strict=True)
     whole = frozenset(graph.op(backward) for backward, form in pairs if form == WHOLE)
     value = schedule_orders(problem, without_halves(graph.ids_to_orders(ids), whole)).value
     assert max(starts[op] + tail for op, tail in tails.items()) == value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from costmodels.described import Style, describe_model
@@ -10,7 +11,7 @@ from costmodels.optimizer_state import static_bytes
 from costmodels.training import Training
 from synth import Links, Objective, OpCost, OpKind, Problem, StageCosts, uniform_problem
 from synth.simulate import Network, network_over
-from synth.topology import Link, SharedBy, Topology, TransferBytes
+from synth.topology import AllReduce, Link, SharedBy, Topology, TransferBytes
 
 BLOCKS, HIDDEN, SEQUENCE = 128, 4096, 4096
 HEADS = 64
@@ -33,8 +34,11 @@ SEARCHED = ((8, 8), (8, 32))
 SEARCH_S, SEED = (2.0, 5.0, 1.0), 0
 """Seconds for two chunks in a loop, in a V, and one stage per rank; one thread each, two at a time."""
 
-MEMORIES = {"V-Min's": "v-min", "V-Half's": "v-half", "1F1B's": "1f1b"}
+MEMORIES = {"V-Min's": "v-min", "V-Half's": "v-half", "1F1B's": "1f1b", "Seq1F1B's": "seq1f1b"}
 """Equal memory: no rank may hold more than the fullest rank of this schedule."""
+
+SLICED = "seq1f1b"
+"""The one that cuts microbatches; within its memory, schedules of the same slices are searched."""
 
 TWO_WAVES = "hanayo, 2 waves"
 PAPER = ("gpipe", "1f1b", "chimera", "chimera-asymmetric", "hanayo", TWO_WAVES)
@@ -109,27 +113,45 @@ def transfer_bytes() -> int:
     return 2 * SEQUENCE * HIDDEN
 
 
+def transfer_ticks(cell: Cell, size_bytes: int) -> int:
+    """Of one transfer that queues for nothing."""
+    return round(cell.link.transfer_s(size_bytes) / TICK_S)
+
+
 def problem(cell: Cell, depth: int, batch: int) -> Problem:
     """The model in one stage per rank."""
     chain = uniform_problem(
         depth,
         batch,
         stage(cell, BLOCKS // depth),
-        transfer_ticks=round(cell.link.transfer_s(transfer_bytes()) / TICK_S),
+        transfer_ticks=transfer_ticks(cell, transfer_bytes()),
         objective=Objective.MAKESPAN,
         name=f"{cell.compute} compute, {cell.network} network",
     )
     return replace(chain, tick_seconds=TICK_S, links=Links.EXCLUSIVE)
 
 
-def network(cell: Cell, cut: Problem, *, overlaps: bool = True) -> Network:
-    """Every rank on a node of its own, a full-duplex link between any two."""
+def network(cell: Cell, cut: Problem, *, overlaps: bool = True, sums: bool = False) -> Network:
+    """Every rank on a node of its own, a full-duplex link between any two.
+
+    With ``sums``, replicas of a stage add up their gradients in a ring when the last of them is done.
+    """
     topology = Topology(
         nodes=tuple((rank,) for rank in range(cut.num_ranks)),
         between=cell.link,
         transfer_bytes=TransferBytes(activation=transfer_bytes(), gradient=transfer_bytes()),
+        all_reduce=AllReduce(replicas=1, weight_gradient_bytes=gradient_bytes(cut)) if sums else None,
     )
     return network_over(topology, cut, overlaps=overlaps)
+
+
+def gradient_bytes(cut: Problem) -> tuple[int, ...]:
+    """Of every stage of the model: its share of all, as it has of the time."""
+    forward: dict[int, int] = defaultdict(int)
+    for stage, costs in enumerate(cut.stages):
+        forward[cut.feeds[stage].model_stage if cut.feeds else stage] += costs.F.ticks
+    total = BLOCKS * block().parameters * training().gradient_bytes
+    return tuple(total * forward[stage] // sum(forward.values()) for stage in range(len(forward)))
 
 
 SENSITIVITY = tuple(Cell(compute, network, step=10.0) for compute in SPEEDS for network in SPEEDS)

@@ -9,7 +9,6 @@ from typing import Any
 
 from config import PAPER, TWO_WAVES, Cell, network, problem
 
-from synth.baselines import baseline_orders
 from synth.chunks import cut_every_way
 from synth.levels import (
     Cut,
@@ -18,27 +17,32 @@ from synth.levels import (
     Standing,
     baseline_entrants,
     cuts_of,
+    is_laid_out,
     look_at,
     rank_levels,
     simulation_level,
 )
 from synth.placement import PlacementKind
 from synth.problem import Problem
+from synth.simulate import Network
 
 GIB = 2**30
 
 
 def entrants_of(given: Problem) -> list[tuple[str, Entrant]]:
-    """Every published schedule on its cut, by the name it is listed under; Hanayo with one wave and two."""
-    found = [(entrant.name, entrant) for entrant in baseline_entrants(cuts_of(given))[0]]
+    """Every published schedule on its cut, by the name it is listed under; Hanayo with one wave and two.
+
+    Left out is BPipe, which moves activations whose size is not that of a boundary.
+    """
+    entrants = baseline_entrants(cuts_of(given))[0]
+    found = [(entrant.name, entrant) for entrant in entrants if is_laid_out(entrant.cut.problem)]
     waves = cut_every_way(given, PlacementKind.WAVE)
     cut = Cut(problem=waves.problems[-1], bytes_scale=waves.bytes_scale)
-    orders = baseline_orders("hanayo", cut.problem)
-    return [*found, (TWO_WAVES, Entrant(name="hanayo", cut=cut, orders=orders))]
+    return [*found, (TWO_WAVES, Entrant.baseline("hanayo", cut))]
 
 
 def published(cell: Cell, depth: int, batch: int) -> list[Levels]:
-    """The published schedules at all levels, transfers overlapped with compute."""
+    """The published schedules at all levels, transfers overlapped with compute, gradients not summed."""
     return [row for row, _ in _looked_at(cell, depth, batch)]
 
 
@@ -49,22 +53,25 @@ def _looked_at(cell: Cell, depth: int, batch: int) -> list[tuple[Levels, Entrant
     ]
 
 
+def _otherwise(row: Levels, entrant: Entrant, over: Network) -> Levels:
+    """The same schedule, simulated over another network."""
+    return replace(row, simulation=simulation_level(entrant, over))
+
+
 def evaluate(task: tuple[Cell, int, int]) -> list[dict[str, Any]]:
-    """One row per schedule, and without overlap one for each that the paper compares."""
+    """One row per schedule; for the paper's, one more without overlap and one with gradients summed."""
     cell, depth, batch = task
     looked_at = _looked_at(cell, depth, batch)
-    blocking = [
-        replace(
-            row,
-            simulation=simulation_level(entrant, network(cell, entrant.cut.problem, overlaps=False)),
-        )
-        for row, entrant in looked_at
-        if row.name in PAPER
-    ]
+    of_paper = [(row, entrant) for row, entrant in looked_at if row.name in PAPER]
+    ways = {
+        "overlapped": [row for row, _ in looked_at],
+        "blocking": [_otherwise(r, e, network(cell, e.cut.problem, overlaps=False)) for r, e in of_paper],
+        "summed": [_otherwise(r, e, network(cell, e.cut.problem, sums=True)) for r, e in of_paper],
+    }
     at = {"compute": cell.compute, "network": cell.network, "step": cell.step, "depth": depth, "batch": batch}
     return [
-        {**at, "overlap": overlaps, **_row(levels, standing)}
-        for overlaps, rows in ((True, [row for row, _ in looked_at]), (False, blocking))
+        {**at, "transfers": way, **_row(levels, standing)}
+        for way, rows in ways.items()
         for levels, standing in zip(rows, rank_levels(rows), strict=True)
     ]
 

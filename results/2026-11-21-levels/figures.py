@@ -40,6 +40,8 @@ NAMES = {
     "v-half": "V-Half",
     "v-zb": "ZB-V",
     "v-min": "V-Min",
+    "seq1f1b": "Seq1F1B",
+    "dualpipe": "DualPipe",
     "2bp-gpipe": "2BP GPipe",
     "2bp-1f1b": "2BP 1F1B",
     "2bp-interleaved-1f1b": "2BP interl.",
@@ -69,7 +71,7 @@ def _shown(rows: pd.DataFrame, wanted: dict[str, str]) -> list[str]:
 
 def _machines(grid: pd.DataFrame, path: Path) -> None:
     """At eight ranks and eight microbatches, the paper's schedules on every machine, beside 1F1B."""
-    part = grid[(grid.depth == 8) & (grid.batch == 8) & grid.overlap]
+    part = grid[(grid.depth == 8) & (grid.batch == 8) & (grid.transfers == "overlapped")]
     names = [name for name in _shown(part, COLOURS) if name != "1f1b"]
     figure, all_axes = plt.subplots(3, 3, figsize=(9, 6.6), sharex=True, sharey=True)
     for axes_row, compute in zip(all_axes, SPEEDS, strict=True):
@@ -80,7 +82,7 @@ def _machines(grid: pd.DataFrame, path: Path) -> None:
             axes.bar_label(bars, fmt="%+.1f", padding=2, fontsize=8)
             axes.axvline(0, color="#1f1f1f", linewidth=1)
             axes.set_title(f"{compute} compute, {network} network", fontsize=9)
-            axes.margins(x=0.16)
+            axes.margins(x=0.28)
     all_axes[0][0].invert_yaxis()
     figure.supxlabel("time of a step beside 1F1B's, % (p = 8, m = 8, transfers overlapped)", fontsize=9)
     _save(figure, path)
@@ -88,7 +90,7 @@ def _machines(grid: pd.DataFrame, path: Path) -> None:
 
 def _batches(grid: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
     """Time beside 1F1B's over the microbatches; stars: synthesized within 1F1B's memory."""
-    part = grid[(grid.depth == 8) & grid.overlap]
+    part = grid[(grid.depth == 8) & (grid.transfers == "overlapped")]
     wanted = COLOURS | OTHERS
     names = [name for name in _shown(part, wanted) if name != "1f1b"]
     figure, all_axes = plt.subplots(2, 3, figsize=(10, 5.8), sharex=True, sharey=True)
@@ -100,7 +102,7 @@ def _batches(grid: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
             for name in names:
                 own = here[here.schedule == name].set_index("batch").seconds
                 saved = 100 * (own / flushed.reindex(own.index) - 1)
-                style = "-" if name in COLOURS else "--"
+                style = ":" if name == "chimera-asymmetric" else "-" if name in COLOURS else "--"
                 axes.plot(
                     saved.index, saved, style, marker="o", markersize=3, color=wanted[name], label=NAMES[name]
                 )
@@ -133,7 +135,7 @@ def _ranking(grid: pd.DataFrame, path: Path) -> None:
         rows = grid[
             (grid.depth == 8)
             & (grid.batch == 32)
-            & grid.overlap
+            & (grid.transfers == "overlapped")
             & (grid.compute == compute)
             & (grid.network == network)
         ]
@@ -161,7 +163,7 @@ def _bump(axes: Axes, rows: pd.DataFrame, wanted: dict[str, str]) -> None:
 def _gains(gains: pd.DataFrame, path: Path) -> None:
     """Time saved over the best published schedule, for every machine, memory and batch."""
     darkest = 100 * gains.gain.max()
-    figure, all_axes = plt.subplots(len(SEARCHED), len(MEMORIES), figsize=(10, 6.8))
+    figure, all_axes = plt.subplots(len(SEARCHED), len(MEMORIES), figsize=(12.5, 6.6))
     for axes_row, (depth, batch) in zip(all_axes, SEARCHED, strict=True):
         for axes, memory in zip(axes_row, MEMORIES, strict=True):
             part = gains[(gains.depth == depth) & (gains.batch == batch) & (gains.memory == memory)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from config import CELLS, PAPER, SPEEDS, STEP, TWO_WAVES
 
-AT = ["step", "overlap", "depth", "batch", "compute", "network"]
+AT = ["step", "transfers", "depth", "batch", "compute", "network"]
 
 
 def findings_table(levels: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
@@ -21,6 +21,9 @@ def findings_table(levels: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     ]
     return pd.DataFrame(rows, columns=["finding", "measure", "value"])
 
+
+WAYS = ("overlapped", "blocking", "summed")
+"""Transfers under compute; instead of compute; and with the gradients of replicas summed in the end."""
 
 Line = tuple[str, str, str]
 
@@ -39,10 +42,10 @@ def _range(values: pd.Series) -> str:
 def _gpipe_and_1f1b(grid: pd.DataFrame) -> list[Line]:
     both = _beside(grid, "1f1b", "gpipe")
     lines = []
-    for overlaps in (True, False):
+    for way in WAYS:
         for network in SPEEDS:
-            part = both[(both.overlap == overlaps) & (both.network == network)]
-            what = f"time of 1F1B over GPipe, {network} network, {_overlap(overlaps)}"
+            part = both[(both.transfers == way) & (both.network == network)]
+            what = f"time of 1F1B over GPipe, {network} network, {way}"
             lines.append(("GPipe and 1F1B equal", what, _range(part.longer)))
     peak = (both.peak_gib / both.peak_gib_other)[both.batch > both.depth]
     lines.append(
@@ -54,21 +57,15 @@ def _gpipe_and_1f1b(grid: pd.DataFrame) -> list[Line]:
     return lines
 
 
-def _overlap(overlaps: bool) -> str:
-    return "overlapped" if overlaps else "not overlapped"
-
-
 def _against(grid: pd.DataFrame, one: str, other: str, title: str) -> list[Line]:
-    both = _beside(grid, one, other)
+    """At eight ranks, over the machines of each network."""
+    both = _beside(grid[grid.depth == 8], one, other)
     lines = []
-    for overlaps in (True, False):
+    for way in WAYS:
         for network in SPEEDS:
-            for few in (True, False):
-                part = both[
-                    (both.overlap == overlaps) & (both.network == network) & ((both.batch <= 16) == few)
-                ]
-                batch = "m ≤ 16" if few else "m > 16"
-                what = f"time of {one} over {other}, {network} network, {batch}, {_overlap(overlaps)}"
+            for batch in sorted(both.batch.unique()):
+                part = both[(both.transfers == way) & (both.network == network) & (both.batch == batch)]
+                what = f"time of {one} over {other}, p = 8, m = {batch}, {network} network, {way}"
                 lines.append((title, what, _range(part.longer)))
     return lines
 
@@ -77,14 +74,14 @@ def _hanayo(levels: pd.DataFrame) -> list[Line]:
     point = levels[(levels.depth == 8) & (levels.batch == 8)]
     lines = []
     for step in sorted(point.step.unique()):
-        for overlaps in (True, False):
-            part = point[(point.step == step) & (point.overlap == overlaps)]
+        for way in WAYS:
+            part = point[(point.step == step) & (point.transfers == way)]
             for waves in ("hanayo", TWO_WAVES):
                 for other in ("chimera", "1f1b"):
                     both = _beside(part, waves, other)
                     fast = both[both.network != "slow"].longer
                     worst = both[(both.network == "slow") & (both.compute == "fast")].longer
-                    where = f"p = m = 8, slow is 1/{step:g}, {_overlap(overlaps)}"
+                    where = f"p = m = 8, slow is 1/{step:g}, {way}"
                     what = f"time of {waves} over {other}"
                     lines.append(("Hanayo", f"{what}, fast and medium network, {where}", _range(fast)))
                     lines.append(("Hanayo", f"{what}, slow network, fast compute, {where}", _range(worst)))
@@ -96,7 +93,7 @@ def _asymmetric(grid: pd.DataFrame) -> list[Line]:
     peak = both.peak_gib / both.peak_gib_other - 1
     lines = [("Asymmetric Chimera", "peak over Chimera's", _range(peak))]
     for depth in sorted(both.depth.unique()):
-        part = both[(both.depth == depth) & both.overlap]
+        part = both[(both.depth == depth) & (both.transfers == "overlapped")]
         lines.append(("Asymmetric Chimera", f"time over Chimera's, p = {depth}", _range(part.longer)))
     return lines
 
@@ -105,8 +102,8 @@ def _ranking(grid: pd.DataFrame) -> list[Line]:
     """How often the order of two schedules turns from one level to the next."""
     lines = []
     for title, part in (
-        ("all", grid[grid.overlap]),
-        ("the paper's", grid[grid.overlap & grid.schedule.isin(PAPER)]),
+        ("all", grid[grid.transfers == "overlapped"]),
+        ("the paper's", grid[(grid.transfers == "overlapped") & grid.schedule.isin(PAPER)]),
     ):
         for before, after, levels in (("formula_idle", "slots", "1 to 2"), ("slots", "seconds", "2 to 3")):
             turned = pairs = machines = 0

@@ -44,7 +44,7 @@ def measure() -> None:
     searches = [(cell, *point) for cell in CELLS for point in SEARCHED]
     with ProcessPoolExecutor(PROCESSES) as pool:
         levels = pd.DataFrame(list(chain.from_iterable(pool.map(evaluate, level_tasks()))))
-        order = ["step", "overlap", "depth", "batch", "compute", "network"]
+        order = ["step", "transfers", "depth", "batch", "compute", "network"]
         levels.sort_values(order, kind="stable").to_csv(HERE / "levels.csv", index=False)
         gains = pd.DataFrame(list(chain.from_iterable(pool.map(search, searches))))
     gains.to_csv(HERE / "gains.csv", index=False)

@@ -12,6 +12,8 @@ gpipe                    :mod:`~synth.baselines.flushed`    (p-1)(F+BW)
 looped-bfs               ``breadth_first``                  (p-1)(F+BW), of one of v stages per rank
 2bp-gpipe                ``two_stage``                      (p-1)(F+B)
 1f1b                     :mod:`~synth.baselines.flushed`    (p-1)(F+BW)
+pipedream                ``unflushed``                      (p-1)(F+BW), once for all batches
+pipedream-2bw            ``unflushed``                      (p-1)(F+BW), once for all batches
 seq1f1b                  ``sequence``                       (p-1)(F+BW), of one of k slices
 bpipe                    ``balanced_memory``                (p-1)(F+BW), and ticks to evict
 2bp-1f1b                 ``two_stage``                      (p-1)(F+B-W)
@@ -112,6 +114,16 @@ from synth.baselines.undivided_v import (
     one_f_one_b_v,
     one_f_one_b_v_bubble_ticks,
     one_f_one_b_v_peak_bytes,
+)
+from synth.baselines.unflushed import (
+    pipedream,
+    pipedream_2bw,
+    pipedream_2bw_bubble_ticks,
+    pipedream_2bw_peak_bytes,
+    pipedream_2bw_problem,
+    pipedream_bubble_ticks,
+    pipedream_peak_bytes,
+    pipedream_problem,
 )
 from synth.baselines.v_shaped import (
     v_half,
@@ -221,6 +233,24 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
                 peak_bytes=one_f_one_b_peak_bytes,
             ),
             Baseline(
+                name="pipedream",
+                source="Harlap et al., PipeDream, arXiv 1806.03377",
+                orders=pipedream,
+                bubble_ticks=pipedream_bubble_ticks,
+                peak_bytes=pipedream_peak_bytes,
+                reshape=pipedream_problem,
+                makes="stage s of p keeps p-s versions of its weights",
+            ),
+            Baseline(
+                name="pipedream-2bw",
+                source="Narayanan et al., PipeDream-2BW, arXiv 2006.09503, section 3.1",
+                orders=pipedream_2bw,
+                bubble_ticks=pipedream_2bw_bubble_ticks,
+                peak_bytes=pipedream_2bw_peak_bytes,
+                reshape=pipedream_2bw_problem,
+                makes="every stage keeps two versions of its weights",
+            ),
+            Baseline(
                 name="seq1f1b",
                 source="Sun et al., Seq1F1B, arXiv 2406.03488",
                 orders=seq1f1b,
@@ -256,7 +286,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
             ),
             Baseline(
                 name="chimera",
-                source="Li and Hoefler, Chimera, arXiv 2107.06925, figures 3 and 7",
+                source="Li and Hoefler, Chimera, arXiv 2107.06925, figure 3",
                 orders=chimera,
                 bubble_ticks=chimera_bubble_ticks,
                 peak_bytes=chimera_peak_bytes,

@@ -76,9 +76,8 @@ def bpipe(problem: Problem) -> RankOrders:
 
     References
     ----------
-    Kim et al., "BPipe: Memory-Balanced Pipeline Parallelism for Training Large Language Models", ICML 2023,
-    section 3; Huang et al., "Re-evaluating the Memory-balanced Pipeline Parallelism: BPipe", arXiv
-    2401.02088.
+    Kim et al., "BPipe: Memory-Balanced Pipeline Parallelism for Training Large Language Models", ICML 2023;
+    Huang et al., "Re-evaluating the Memory-balanced Pipeline Parallelism: BPipe", arXiv 2401.02088.
     """
     stages = _stages_by_depth(problem)
     chain = _chain(problem)

@@ -54,7 +54,7 @@ def chimera(problem: Problem) -> RankOrders:
     References
     ----------
     Li and Hoefler, "Chimera: Efficiently Training Large-Scale Neural Networks with Bidirectional Pipelines",
-    arXiv 2107.06925, figure 3 (one unit) and figure 7 (several).
+    arXiv 2107.06925, figure 3 for a unit, and its direct concatenation of several.
     """
     orders: list[tuple[Op, ...]] = [()] * problem.num_ranks
     for first, second in streams_by_depth(problem):
@@ -104,8 +104,8 @@ def chimera_asymmetric_problem(problem: Problem) -> Problem:
     References
     ----------
     Barley et al., "A Tabular Schedule Abstraction for Communication-Aware Evaluation of Pipeline-Parallel LLM
-    Training", arXiv 2605.24006, its asymmetric Chimera. Which stages are the smaller ones is read from its
-    aim.
+    Training", arXiv 2605.24006, its asymmetric Chimera. That the first stages are the smaller ones is read
+    from its aim, and leaves the highest peak as it is, as found there.
     """
     as_it_is = in_two_directions(_ASYMMETRIC, problem)
     if problem.feeds:

@@ -69,7 +69,7 @@ def cut_sequences(
     References
     ----------
     Sun et al., "Seq1F1B: Efficient Sequence-Level Pipeline Parallelism for Large Language Model Training",
-    arXiv 2406.03488, sections 3.2 and 3.3 (the cut by computation).
+    arXiv 2406.03488, its computation-wise partition.
     """
     if slices < 1:
         raise InputError(f"the number of slices is {slices}: give an integer ≥ 1")
@@ -133,8 +133,8 @@ def seq1f1b(problem: Problem) -> RankOrders:
 
     References
     ----------
-    Sun et al., "Seq1F1B", arXiv 2406.03488, figure 2 and section 3.2: a queue in which microbatches leave in
-    the order in which they came, and the slices of one in the opposite.
+    Sun et al., "Seq1F1B", arXiv 2406.03488, figure 1 and its partially ordered queue: microbatches leave it
+    in the order in which they came, the slices of one in the opposite.
     """
     p, k = problem.num_ranks, problem.num_stages // problem.num_ranks
     orders: list[tuple[Op, ...]] = [()] * p

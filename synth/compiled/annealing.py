@@ -48,10 +48,16 @@ class Ops(NamedTuple):
     successor: np.ndarray
     successor_lag: np.ndarray
     room: np.ndarray
-    halves: np.ndarray  # pairs (B, W) of ops whose backward may be left whole
-    form_ticks: np.ndarray  # [DIVIDED or WHOLE, op], and so the next two
-    form_alloc: np.ndarray
-    form_free: np.ndarray
+
+
+class Forms(NamedTuple):
+    """The backwards that may be divided or left whole; apart from the ops, which the hot loops read."""
+
+    halves: np.ndarray  # pairs (B, W) of ops
+    ticks: np.ndarray  # [DIVIDED or WHOLE, op], and so the next two
+    alloc: np.ndarray
+    free: np.ndarray
+    form: np.ndarray  # DIVIDED or WHOLE, of each pair, changed in place
 
 
 class Orders(NamedTuple):
@@ -66,7 +72,6 @@ class Orders(NamedTuple):
     began: np.ndarray  # when the span of each rank begins: 0 unless each rank counts from its own first op
     topological: np.ndarray
     place: np.ndarray  # where an op stands in topological
-    form: np.ndarray  # DIVIDED or WHOLE, of each pair of halves
 
 
 class Scratch(NamedTuple):
@@ -233,41 +238,16 @@ def exchange(ops, orders, first, second):
 
 
 @njit(cache=True, nogil=True)
-def mark(dirty, op):
-    """Mark an op as to be timed again; how many were marked, 1 or 0."""
-    if dirty[op]:
-        return 0
-    dirty[op] = True
-    return 1
-
-
-@njit(cache=True, nogil=True)
-def mark_behind(ops, orders, dirty, op):
-    """Mark what waits for an op's end; how many were marked."""
-    count = 0
-    spot = orders.spot[op]
-    if spot + 1 < orders.rank_start[ops.rank[op] + 1]:
-        count += mark(dirty, orders.flat[spot + 1])
-    for edge in range(ops.successor_start[op], ops.successor_start[op + 1]):
-        count += mark(dirty, ops.successor[edge])
-    return count
-
-
-@njit(cache=True, nogil=True)
-def mark_before(ops, orders, dirty, op):
-    """Mark what an op waits for; how many were marked."""
-    count = 0
-    spot = orders.spot[op]
-    if spot > orders.rank_start[ops.rank[op]]:
-        count += mark(dirty, orders.flat[spot - 1])
-    for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
-        count += mark(dirty, ops.edge_from[edge])
-    return count
-
-
-@njit(cache=True, nogil=True)
-def move_starts(ops, orders, dirty, waiting, at):
-    """Time so many marked ops, none before a place in the topological order, and what follows from them."""
+def move_starts(ops, orders, dirty, first, second):
+    """Time the swapped pair, the second now before the first, and what follows from it."""
+    dirty[first] = True
+    dirty[second] = True
+    waiting = 2
+    following = orders.spot[first] + 1
+    if following < orders.rank_start[ops.rank[first] + 1]:
+        dirty[orders.flat[following]] = True
+        waiting += 1
+    at = orders.place[second]
     while waiting > 0:
         op = orders.topological[at]
         at += 1
@@ -275,15 +255,32 @@ def move_starts(ops, orders, dirty, waiting, at):
             continue
         dirty[op] = False
         waiting -= 1
-        start = max(arrival(ops, orders, op), rank_ready(ops, orders, orders.spot[op], ops.rank[op]))
-        if start != orders.starts[op]:
-            orders.starts[op] = start
-            waiting += mark_behind(ops, orders, dirty, op)
+        rank = ops.rank[op]
+        spot = orders.spot[op]
+        start = max(arrival(ops, orders, op), rank_ready(ops, orders, spot, rank))
+        if start == orders.starts[op]:
+            continue
+        orders.starts[op] = start
+        if spot + 1 < orders.rank_start[rank + 1] and not dirty[orders.flat[spot + 1]]:
+            dirty[orders.flat[spot + 1]] = True
+            waiting += 1
+        for edge in range(ops.successor_start[op], ops.successor_start[op + 1]):
+            target = ops.successor[edge]
+            if not dirty[target]:
+                dirty[target] = True
+                waiting += 1
 
 
 @njit(cache=True, nogil=True)
-def move_tails(ops, orders, dirty, waiting, at, is_rank_span):
+def move_tails(ops, orders, dirty, first, second, is_rank_span):
     """The same for tails, against the order, and from the end of every rank whose span begins anew."""
+    dirty[first] = True
+    dirty[second] = True
+    waiting = 2
+    at = orders.place[first]
+    if orders.spot[second] > orders.rank_start[ops.rank[second]]:
+        dirty[orders.flat[orders.spot[second] - 1]] = True
+        waiting += 1
     if is_rank_span:
         for rank in range(len(orders.rank_start) - 1):
             began = orders.starts[orders.flat[orders.rank_start[rank]]]
@@ -291,7 +288,9 @@ def move_tails(ops, orders, dirty, waiting, at, is_rank_span):
                 orders.began[rank] = began
                 last = orders.flat[orders.rank_start[rank + 1] - 1]
                 at = max(at, orders.place[last])
-                waiting += mark(dirty, last)
+                if not dirty[last]:
+                    dirty[last] = True
+                    waiting += 1
     while waiting > 0:
         op = orders.topological[at]
         at -= 1
@@ -299,11 +298,20 @@ def move_tails(ops, orders, dirty, waiting, at, is_rank_span):
             continue
         dirty[op] = False
         waiting -= 1
-        behind = rank_tail(ops, orders, orders.spot[op], ops.rank[op])
-        tail = ops.ticks[op] + max(awaited(ops, orders, op), behind)
-        if tail != orders.tails[op]:
-            orders.tails[op] = tail
-            waiting += mark_before(ops, orders, dirty, op)
+        rank = ops.rank[op]
+        spot = orders.spot[op]
+        tail = ops.ticks[op] + max(awaited(ops, orders, op), rank_tail(ops, orders, spot, rank))
+        if tail == orders.tails[op]:
+            continue
+        orders.tails[op] = tail
+        if spot > orders.rank_start[rank] and not dirty[orders.flat[spot - 1]]:
+            dirty[orders.flat[spot - 1]] = True
+            waiting += 1
+        for edge in range(ops.edge_start[op], ops.edge_start[op + 1]):
+            source = ops.edge_from[edge]
+            if not dirty[source]:
+                dirty[source] = True
+                waiting += 1
 
 
 @njit(cache=True, nogil=True)
@@ -321,45 +329,37 @@ def swap(ops, orders, scratch, first, second, is_rank_span):
     if not reorder(ops, orders, scratch, first, second):
         return False
     exchange(ops, orders, first, second)
-    dirty = scratch.dirty
-    waiting = mark(dirty, first) + mark(dirty, second)
-    behind = orders.spot[first] + 1
-    if behind < orders.rank_start[ops.rank[first] + 1]:
-        waiting += mark(dirty, orders.flat[behind])
-    move_starts(ops, orders, dirty, waiting, orders.place[second])
-    waiting = mark(dirty, first) + mark(dirty, second)
-    if orders.spot[second] > orders.rank_start[ops.rank[second]]:
-        waiting += mark(dirty, orders.flat[orders.spot[second] - 1])
-    move_tails(ops, orders, dirty, waiting, orders.place[first], is_rank_span)
+    move_starts(ops, orders, scratch.dirty, first, second)
+    move_tails(ops, orders, scratch.dirty, first, second, is_rank_span)
     return True
 
 
 @njit(cache=True, nogil=True)
-def through_halves(ops, orders, pair):
+def through_halves(forms, orders, pair):
     """The longest path through a backward and its W."""
-    backward, weight = ops.halves[pair, 0], ops.halves[pair, 1]
+    backward, weight = forms.halves[pair, 0], forms.halves[pair, 1]
     return max(orders.starts[backward] + orders.tails[backward], orders.starts[weight] + orders.tails[weight])
 
 
 @njit(cache=True, nogil=True)
-def change_form(ops, orders, pair):
+def change_form(ops, forms, orders, pair):
     """Divide a backward or make it whole, without timing; False, and nothing done, where it does not fit."""
-    backward, weight = ops.halves[pair, 0], ops.halves[pair, 1]
+    backward, weight = forms.halves[pair, 0], forms.halves[pair, 1]
     rank = ops.rank[backward]
-    form = 1 - orders.form[pair]
+    form = 1 - forms.form[pair]
     live = orders.level[orders.spot[backward]]
     for spot in range(orders.spot[backward], orders.rank_start[rank + 1]):
         op = orders.flat[spot]
         changes = op in (backward, weight)
-        alloc = ops.form_alloc[form, op] if changes else ops.alloc[op]
+        alloc = forms.alloc[form, op] if changes else ops.alloc[op]
         if live + alloc > ops.room[rank]:
             return False
-        live += alloc - (ops.form_free[form, op] if changes else ops.free[op])
-    orders.form[pair] = form
+        live += alloc - (forms.free[form, op] if changes else ops.free[op])
+    forms.form[pair] = form
     for op in (backward, weight):
-        ops.ticks[op] = ops.form_ticks[form, op]
-        ops.alloc[op] = ops.form_alloc[form, op]
-        ops.free[op] = ops.form_free[form, op]
+        ops.ticks[op] = forms.ticks[form, op]
+        ops.alloc[op] = forms.alloc[form, op]
+        ops.free[op] = forms.free[form, op]
     for spot in range(orders.spot[backward] + 1, orders.rank_start[rank + 1]):
         before = orders.flat[spot - 1]
         orders.level[spot] = orders.level[spot - 1] + ops.alloc[before] - ops.free[before]
@@ -367,60 +367,48 @@ def change_form(ops, orders, pair):
 
 
 @njit(cache=True, nogil=True)
-def reform(ops, orders, scratch, pair, is_rank_span):
-    """Divide a backward or make it whole, and time all again; False where that does not fit."""
-    if not change_form(ops, orders, pair):
-        return False
-    backward, weight = ops.halves[pair, 0], ops.halves[pair, 1]
-    dirty = scratch.dirty
-    waiting = mark_behind(ops, orders, dirty, backward) + mark_behind(ops, orders, dirty, weight)
-    move_starts(ops, orders, dirty, waiting, orders.place[backward])
-    waiting = mark(dirty, backward) + mark(dirty, weight)
-    move_tails(ops, orders, dirty, waiting, orders.place[weight], is_rank_span)
-    return True
+def time_all(ops, orders, is_rank_span):
+    """Work out all starts and tails anew: forms change rarely."""
+    for at in range(len(orders.flat)):
+        op = orders.topological[at]
+        ready = rank_ready(ops, orders, orders.spot[op], ops.rank[op])
+        orders.starts[op] = max(arrival(ops, orders, op), ready)
+    if is_rank_span:
+        for rank in range(len(orders.rank_start) - 1):
+            orders.began[rank] = orders.starts[orders.flat[orders.rank_start[rank]]]
+    first_tails(ops, orders)
 
 
 @njit(cache=True, nogil=True)
-def try_form(ops, orders, scratch, random_state, is_rank_span, temperature, value):
+def try_form(ops, forms, orders, random_state, is_rank_span, temperature, value):
     """Divide a random backward or make it whole where that is not too bad; whether it was done."""
-    pair = int(random_unit(random_state) * len(ops.halves))
-    most = through_halves(ops, orders, pair) - temperature * np.log(1.0 - random_unit(random_state))
-    if not reform(ops, orders, scratch, pair, is_rank_span):
+    pair = int(random_unit(random_state) * len(forms.halves))
+    most = through_halves(forms, orders, pair) - temperature * np.log(1.0 - random_unit(random_state))
+    if not change_form(ops, forms, orders, pair):
         return False
-    if through_halves(ops, orders, pair) <= most and longest_rank(ops, orders)[0] <= max(value, most):
+    time_all(ops, orders, is_rank_span)
+    through = through_halves(forms, orders, pair)
+    if through <= most and longest_rank(ops, orders)[0] <= max(value, most):
         return True
-    reform(ops, orders, scratch, pair, is_rank_span)
+    change_form(ops, forms, orders, pair)
+    time_all(ops, orders, is_rank_span)
     return False
 
 
 @njit(cache=True, nogil=True)
-def try_swap(ops, orders, scratch, random_state, is_rank_span, temperature, value, second):
-    """Let an op run before the one before it on its rank where that is not too bad; whether it was done."""
-    rank = ops.rank[second]
-    spot = orders.spot[second]
-    if spot == orders.rank_start[rank]:
-        return False
-    first = orders.flat[spot - 1]
-    before = orders.level[spot - 1]
-    between = before + ops.alloc[second] - ops.free[second]
-    too_much = max(before + ops.alloc[second], between + ops.alloc[first]) > ops.room[rank]
-    if too_much or ops.stream[first] == ops.stream[second]:
-        return False
-    through = max(orders.starts[first] + orders.tails[first], orders.starts[second] + orders.tails[second])
-    most = through - temperature * np.log(1.0 - random_unit(random_state))
-    if value_through(ops, orders, first, second) > most:
-        return False
-    if not swap(ops, orders, scratch, first, second, is_rank_span):
-        return False
-    if longest_rank(ops, orders)[0] > max(value, most):
-        swap(ops, orders, scratch, second, first, is_rank_span)  # some rank's span begins earlier
-        return False
-    return True
-
-
-@njit(cache=True, nogil=True)
 def anneal(
-    ops, orders, scratch, random_state, is_rank_span, moves, hot, cold, best_value, best_flat, best_form
+    ops,
+    forms,
+    orders,
+    scratch,
+    random_state,
+    is_rank_span,
+    moves,
+    hot,
+    cold,
+    best_value,
+    best_flat,
+    best_form,
 ):
     """Try so many moves while the temperature falls geometrically from hot to cold.
 
@@ -435,17 +423,42 @@ def anneal(
     cooling = (cold / hot) ** (1.0 / moves)
     for _ in range(moves):
         temperature *= cooling
-        if len(ops.halves) > 0 and random_unit(random_state) < FORM_SHARE:
-            moved = try_form(ops, orders, scratch, random_state, is_rank_span, temperature, value)
+        if len(forms.halves) > 0 and random_unit(random_state) < FORM_SHARE:
+            if try_form(ops, forms, orders, random_state, is_rank_span, temperature, value):
+                value, tail = longest_rank(ops, orders)
+                num_swaps = critical_swaps(ops, orders, tail, scratch.swaps)
+                stale = 0
+                if value < best_value:
+                    best_value = value
+                    best_flat[:] = orders.flat
+                    best_form[:] = forms.form
+            continue
+        if num_swaps > 0 and random_unit(random_state) < CRITICAL_SHARE:
+            second = scratch.swaps[int(random_unit(random_state) * num_swaps)]
         else:
-            if num_swaps > 0 and random_unit(random_state) < CRITICAL_SHARE:
-                second = scratch.swaps[int(random_unit(random_state) * num_swaps)]
-            else:
-                second = orders.flat[int(random_unit(random_state) * n)]
-            moved = try_swap(ops, orders, scratch, random_state, is_rank_span, temperature, value, second)
-        if not moved:
+            second = orders.flat[int(random_unit(random_state) * n)]
+        rank = ops.rank[second]
+        spot = orders.spot[second]
+        if spot == orders.rank_start[rank]:
+            continue
+        first = orders.flat[spot - 1]
+        before = orders.level[spot - 1]
+        between = before + ops.alloc[second] - ops.free[second]
+        too_much = max(before + ops.alloc[second], between + ops.alloc[first]) > ops.room[rank]
+        if too_much or ops.stream[first] == ops.stream[second]:
+            continue
+        through = max(
+            orders.starts[first] + orders.tails[first], orders.starts[second] + orders.tails[second]
+        )
+        most = through - temperature * np.log(1.0 - random_unit(random_state))
+        if value_through(ops, orders, first, second) > most:
+            continue
+        if not swap(ops, orders, scratch, first, second, is_rank_span):
             continue
         new_value, new_tail = longest_rank(ops, orders)
+        if new_value > max(value, most):  # some rank's span begins earlier, which is seen only now
+            swap(ops, orders, scratch, second, first, is_rank_span)
+            continue
         stale += 1
         if new_value != value or new_tail != tail or stale == MOST_STALE:
             num_swaps = critical_swaps(ops, orders, new_tail, scratch.swaps)
@@ -455,5 +468,5 @@ def anneal(
         if value < best_value:
             best_value = value
             best_flat[:] = orders.flat
-            best_form[:] = orders.form
+            best_form[:] = forms.form
     return best_value

@@ -13,7 +13,7 @@ microbatch, and a step is in seconds, however the model is cut (``judging``). ``
 change from one level to the next.
 """
 
-from synth.levels.cuts import Cut, cuts_of, same_model, topology_for, with_transfers_over
+from synth.levels.cuts import Cut, cuts_of, is_laid_out, same_model, topology_for, with_transfers_over
 from synth.levels.entrants import Entrant, baseline_entrants
 from synth.levels.judging import (
     FormulaLevel,
@@ -38,6 +38,7 @@ __all__ = [
     "baseline_entrants",
     "cuts_of",
     "formula_level",
+    "is_laid_out",
     "look_at",
     "rank_levels",
     "same_model",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from synth.chunks import cut_every_way, merge_into_ranks
-from synth.errors import InputError
+from synth.errors import InputError, InvalidProblemError
 from synth.flows import as_chain
 from synth.placement import PlacementKind
 from synth.problem import Links, Problem
@@ -30,8 +30,7 @@ class Cut:
     @property
     def title(self) -> str:
         """How it is cut, in words."""
-        stages, kind = self.problem.num_stages, self.problem.placement.kind
-        return f"{stages} stages ({kind})"
+        return f"{self.problem.num_stages} stages ({self.problem.placement.kind})"
 
 
 def cuts_of(problem: Problem) -> tuple[Cut, ...]:
@@ -106,7 +105,7 @@ def _forward_bytes(problem: Problem) -> int:
 
 
 def topology_for(topology: Topology, given: Problem, cut: Problem) -> Topology:
-    """A topology whose sizes are those of another cut of the same model.
+    """A topology whose sizes are those of another cut of the same model, in whatever directions and slices.
 
     What crosses a boundary of stages is the same wherever the model is cut; weight gradients are spread
     evenly over the stages.
@@ -116,20 +115,35 @@ def topology_for(topology: Topology, given: Problem, cut: Problem) -> Topology:
     InputError
         When sizes differ from boundary to boundary and the boundaries are others.
     """
-    if cut.num_stages == given.num_stages:
+    before, after = (_num_model_stages(problem) for problem in (given, cut))
+    if before == after:
         return topology
     sizes, reduced = topology.transfer_bytes, topology.all_reduce
     if sizes and not (isinstance(sizes.activation, int) and isinstance(sizes.gradient, int)):
         raise InputError(
-            f"transfer_bytes gives a size for every boundary of {given.num_stages} stages and schedules are "
-            f"set beside it that cut the model into {cut.num_stages}: give one size for all"
+            f"transfer_bytes gives a size for every boundary of {before} stages and schedules are "
+            f"set beside it that cut the model into {after}: give one size for all"
         )
     if reduced is None:
         return topology
     each = reduced.weight_gradient_bytes
-    total = each * given.num_stages if isinstance(each, int) else sum(each)
-    shared = AllReduce(replicas=reduced.replicas, weight_gradient_bytes=total // cut.num_stages)
+    total = each * before if isinstance(each, int) else sum(each)
+    shared = AllReduce(replicas=reduced.replicas, weight_gradient_bytes=total // after)
     return replace(topology, all_reduce=shared)
+
+
+def _num_model_stages(problem: Problem) -> int:
+    """The stages of the model, however many directions and slices run each."""
+    return len({feed.model_stage for feed in problem.feeds}) or problem.num_stages
+
+
+def is_laid_out(problem: Problem) -> bool:
+    """Whether a problem is a chain, or directions and slices of one: only its boundaries have sizes."""
+    try:
+        as_chain(problem)
+    except InvalidProblemError:
+        return False
+    return True
 
 
 def with_transfers_over(topology: Topology, problem: Problem) -> Problem:

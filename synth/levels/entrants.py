@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from synth.baselines import BASELINES, baseline_orders
+from synth.baselines import BASELINES, baseline_orders, baseline_problem
 from synth.errors import BaselineUndefinedError
 from synth.levels.cuts import Cut
+from synth.levels.ideal import ideal_problem
 from synth.ops import OpKind, RankOrders
+from synth.problem import Problem
 from synth.schedule import Schedule
 
 ONE_STAGE_PER_RANK = frozenset({"gpipe", "2bp-gpipe"})
@@ -26,6 +28,10 @@ class Entrant:
         A baseline's, which has its formulas at level 1, or any other.
     cut, orders
         The orders are of the cut's problem.
+    ideal
+        The same stages in unit times (:mod:`synth.levels.ideal`).
+    parts_of_a_share
+        How many slots of its own a forward of a rank's whole share of the model takes: its chunks or slices.
     release_ticks
         For every rank, a planned first start, which level 3 keeps to; by default as soon as can be.
     """
@@ -33,19 +39,41 @@ class Entrant:
     name: str
     cut: Cut
     orders: RankOrders
+    ideal: Problem
+    parts_of_a_share: Fraction
     release_ticks: tuple[int, ...] | None = None
 
-    @property
-    def parts_of_a_share(self) -> Fraction:
-        """Into how many forwards a rank's share of the model is cut: its chunks, on average over ranks."""
-        forwards = sum(op.kind is OpKind.F for order in self.orders for op in order)
-        return Fraction(forwards, self.cut.problem.num_ranks * self.cut.problem.num_microbatches)
+    @classmethod
+    def baseline(cls, name: str, cut: Cut) -> Entrant:
+        """A published schedule on a cut that is a plain chain, or on what it makes of that.
+
+        Raises
+        ------
+        BaselineUndefinedError
+            When it does not exist there.
+        """
+        problem = baseline_problem(name, cut.problem)
+        return cls(
+            name=name,
+            cut=replace(cut, problem=problem),
+            orders=baseline_orders(name, problem),
+            ideal=baseline_problem(name, ideal_problem(cut.problem)),
+            parts_of_a_share=Fraction(cut.problem.num_stages, cut.problem.num_ranks),
+        )
 
     @classmethod
     def planned(cls, name: str, cut: Cut, schedule: Schedule) -> Entrant:
         """A schedule of the cut's problem, every rank of which begins where it is planned to."""
-        starts = tuple(rank[0].start for rank in schedule.ranks)
-        return cls(name=name, cut=cut, orders=schedule.orders, release_ticks=starts)
+        problem, orders = cut.problem, schedule.orders
+        forwards = sum(op.kind is OpKind.F for order in orders for op in order)
+        return cls(
+            name=name,
+            cut=cut,
+            orders=orders,
+            ideal=ideal_problem(problem),
+            parts_of_a_share=Fraction(forwards, problem.num_ranks * problem.num_microbatches),
+            release_ticks=tuple(rank[0].start for rank in schedule.ranks),
+        )
 
 
 def baseline_entrants(cuts: Sequence[Cut]) -> tuple[list[Entrant], dict[str, str]]:
@@ -58,11 +86,10 @@ def baseline_entrants(cuts: Sequence[Cut]) -> tuple[list[Entrant], dict[str, str
         refused = []
         for cut in reversed(cuts) if name in ONE_STAGE_PER_RANK else cuts:
             try:
-                orders = baseline_orders(name, cut.problem)
+                entrants.append(Entrant.baseline(name, cut))
             except BaselineUndefinedError as error:
                 refused.append(f"with {cut.title}, {error.reason}")
             else:
-                entrants.append(Entrant(name=name, cut=cut, orders=orders))
                 break
         else:
             reasons[name] = "; ".join(refused)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from synth.baselines import BASELINES
 from synth.formulas import FORMULAS, Setting
 from synth.levels.entrants import Entrant
-from synth.ops import PASSES, OpKind
-from synth.problem import OpCost, Problem, StageCosts
+from synth.levels.ideal import IDEAL_BYTES, SLOT_TICKS
+from synth.ops import PASSES, RankOrders
 from synth.schedule import fits, measure
 from synth.simulate import Network, simulate_over
-from synth.slot_table import unit_problem
 from synth.timing import schedule_orders
-
-IDEAL_BYTES = 2**20
-"""What a stage's F allocates in the ideal problem: fine enough for the share that stays until W."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +26,12 @@ class FormulaLevel:
     peak_activations
         Of the fullest rank, in A, or None outside the domain.
     weight_copies
-        How many copies of its stages' weights the fullest rank holds.
+        How many copies of its stages' weights the fullest rank holds, or None where it is not published.
     """
 
     idle_share: Fraction | None
     peak_activations: Fraction | None
-    weight_copies: int
+    weight_copies: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +105,14 @@ def formula_level(entrant: Entrant) -> FormulaLevel | None:
 
     Out of the domain too are orders that a memory limit made others than those of the formula.
     """
-    name, problem = entrant.name, entrant.cut.problem
+    name, ideal = entrant.name, entrant.ideal
     if name not in BASELINES:
         return None
-    baseline, ideal = BASELINES[name], ideal_problem(problem)
-    p, m = ideal.num_ranks, ideal.num_microbatches
-    copies = FORMULAS[name].weight_copies(Setting(num_ranks=p, num_microbatches=m, F=1, B=1, W=1))
-    if problem.memory_limit_bytes is not None and baseline.orders(ideal) != entrant.orders:
+    baseline, p, m = BASELINES[name], ideal.num_ranks, ideal.num_microbatches
+    setting = Setting(num_ranks=p, num_microbatches=m, F=1, B=1, W=1)
+    copies = FORMULAS[name].weight_copies(setting) if name in FORMULAS else None
+    is_limited = entrant.cut.problem.memory_limit_bytes is not None
+    if is_limited and baseline.orders(ideal) != _passes(entrant):
         return FormulaLevel(idle_share=None, peak_activations=None, weight_copies=copies)
     bubble, peaks = baseline.bubble_ticks(ideal), baseline.peak_bytes(ideal)
     held = IDEAL_BYTES * entrant.parts_of_a_share
@@ -128,15 +125,18 @@ def formula_level(entrant: Entrant) -> FormulaLevel | None:
 
 def slot_level(entrant: Entrant) -> SlotLevel:
     """A schedule's orders in unit times, without transfers and sums over replicas."""
-    problem = entrant.cut.problem
-    passes = tuple(tuple(op for op in order if op.kind in PASSES) for order in entrant.orders)
-    found = measure(schedule_orders(ideal_problem(problem), passes))
+    found = measure(schedule_orders(entrant.ideal, _passes(entrant)))
     share = entrant.parts_of_a_share
     return SlotLevel(
-        slots=found.value(problem.objective) / share,
+        slots=found.value(entrant.ideal.objective) / (SLOT_TICKS * share),
         idle_share=found.bubble_ratio,
         peak_activations=max(found.peak_memory_bytes) / (IDEAL_BYTES * share),
     )
+
+
+def _passes(entrant: Entrant) -> RankOrders:
+    """The orders but for sums over replicas."""
+    return tuple(tuple(op for op in order if op.kind in PASSES) for order in entrant.orders)
 
 
 def simulation_level(entrant: Entrant, network: Network) -> SimulationLevel:
@@ -150,30 +150,3 @@ def simulation_level(entrant: Entrant, network: Network) -> SimulationLevel:
         peak_bytes=Fraction(max(peaks), scale),
         fits=fits(problem, peaks),
     )
-
-
-def ideal_problem(problem: Problem) -> Problem:
-    """Equal stages in unit times, without transfers and sums: the setting of formulas and slot tables.
-
-    F holds :data:`IDEAL_BYTES`, of which B frees all but the share that the problem's stages keep until W, on
-    average; nothing else takes memory.
-    """
-    divided = [costs for costs in problem.stages if costs.W is not None]
-    kept = sum(min(costs.cost(OpKind.W).free_bytes, costs.F.alloc_bytes) for costs in divided)
-    held = sum(costs.F.alloc_bytes for costs in divided)
-    until_w = IDEAL_BYTES * kept // held if held else 0
-    frees = {OpKind.B: IDEAL_BYTES - until_w, OpKind.W: until_w, OpKind.BW: IDEAL_BYTES}
-
-    def backward(kind: OpKind, cost: OpCost | None) -> OpCost | None:
-        return None if cost is None else OpCost(ticks=cost.ticks, free_bytes=frees[kind])
-
-    def ideal_stage(costs: StageCosts) -> StageCosts:
-        return StageCosts(
-            F=OpCost(ticks=costs.F.ticks, alloc_bytes=IDEAL_BYTES),
-            B=backward(OpKind.B, costs.B),
-            W=backward(OpKind.W, costs.W),
-            BW=backward(OpKind.BW, costs.BW),
-        )
-
-    unit = unit_problem(problem)
-    return replace(unit, stages=tuple(map(ideal_stage, unit.stages)), memory_limit_bytes=None)

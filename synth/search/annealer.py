@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from synth.compiled.annealing import (
     DIVIDED,
     WHOLE,
+    Forms,
     Ops,
     Orders,
     Scratch,
@@ -23,7 +24,7 @@ from synth.compiled.annealing import (
 )
 from synth.compiled.longest_path import group_by_source
 from synth.graph import KINDS, Ints, OpGraph, build_graph, divided_in_orders
-from synth.ops import OpKind, RankOrders
+from synth.ops import Op, OpKind, RankOrders
 from synth.problem import LARGEST_SUM, Links, Objective, Problem
 from synth.search.divisions import open_stages, with_halves, without_halves
 from synth.timing import earliest_starts
@@ -46,8 +47,8 @@ class Annealer:
     ----------
     graph
         The ops and edges, with open backwards in halves (:mod:`synth.search.divisions`).
-    ops, orders
-        The compiled graph, and the orders where the annealing stands.
+    ops, forms, orders
+        The compiled graph, and the forms of backwards and the orders where the annealing stands.
     best_value
         The value of the best orders so far, ticks.
     """
@@ -57,23 +58,22 @@ class Annealer:
         stages = open_stages(problem)
         in_halves, whole = with_halves(orders, stages)
         self.graph = build_graph(problem, divided_in_orders(problem, in_halves))
-        self.ops = _compiled_ops(self.graph, stages)
-        self._halves = [self.graph.op(number) for number in self.ops.halves[:, 0]]
-        form = np.array([WHOLE if op in whole else DIVIDED for op in self._halves], dtype=np.int64)
-        _take_forms(self.ops, form)
-        self.orders = _compiled_orders(self.graph, self.ops, self.graph.orders_to_ids(in_halves), form)
+        self.ops = _compiled_ops(self.graph)
+        self.forms = _compiled_forms(self.graph, stages, whole)
+        _take_forms(self.ops, self.forms)
+        self.orders = _compiled_orders(self.graph, self.ops, self.graph.orders_to_ids(in_halves))
         first_tails(self.ops, self.orders)
         self._scratch = _scratch(self.graph.num_ops)
         self._random = np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1)
         self._best = self.orders.flat.copy()
-        self._best_form = form.copy()
+        self._best_form = self.forms.form.copy()
         self.best_value = int(longest_rank(self.ops, self.orders)[0])
 
     @property
     def best_orders(self) -> RankOrders:
         """The best orders so far."""
         ids = np.split(self._best.astype(np.int64), self.orders.rank_start[1:-1])
-        whole = frozenset(op for op, form in zip(self._halves, self._best_form, strict=True) if form == WHOLE)
+        whole = frozenset(map(self.graph.op, self.forms.halves[self._best_form == WHOLE, 0]))
         return without_halves(self.graph.ids_to_orders(ids), whole)
 
     def run(self, moves: int, hot_ticks: float, cold_ticks: float) -> None:
@@ -89,6 +89,7 @@ class Annealer:
         self.best_value = int(
             anneal(
                 self.ops,
+                self.forms,
                 self.orders,
                 self._scratch,
                 self._random,
@@ -103,7 +104,7 @@ class Annealer:
         )
 
 
-def _compiled_ops(graph: OpGraph, stages: frozenset[int]) -> Ops:
+def _compiled_ops(graph: OpGraph) -> Ops:
     problem = graph.problem
     edge_start, edge_from, edge_lag = _needed_edges(graph)
     limits, static = problem.memory_limit_bytes, problem.static_bytes_by_rank
@@ -122,10 +123,18 @@ def _compiled_ops(graph: OpGraph, stages: frozenset[int]) -> Ops:
         successor=_indices(successor),
         successor_lag=successor_lag,
         room=np.array(room, dtype=np.int64),
-        halves=_halves(graph, stages),
-        form_ticks=_by_form(graph, stages, graph.ticks, "ticks"),
-        form_alloc=_by_form(graph, stages, graph.alloc_bytes, "alloc_bytes"),
-        form_free=_by_form(graph, stages, graph.free_bytes, "free_bytes"),
+    )
+
+
+def _compiled_forms(graph: OpGraph, stages: frozenset[int], whole: frozenset[Op]) -> Forms:
+    halves = _halves(graph, stages)
+    form = [WHOLE if graph.op(number) in whole else DIVIDED for number in halves[:, 0]]
+    return Forms(
+        halves=halves,
+        ticks=_by_form(graph, stages, graph.ticks, "ticks"),
+        alloc=_by_form(graph, stages, graph.alloc_bytes, "alloc_bytes"),
+        free=_by_form(graph, stages, graph.free_bytes, "free_bytes"),
+        form=np.array(form, dtype=np.int64),
     )
 
 
@@ -148,12 +157,12 @@ def _by_form(graph: OpGraph, stages: frozenset[int], divided: Ints, name: str) -
     return np.stack([divided, whole])
 
 
-def _take_forms(ops: Ops, form: Ints) -> None:
+def _take_forms(ops: Ops, forms: Forms) -> None:
     """Give the ops the ticks and bytes of their forms."""
-    changed = ops.halves[form == WHOLE].ravel()
-    ops.ticks[changed] = ops.form_ticks[WHOLE, changed]
-    ops.alloc[changed] = ops.form_alloc[WHOLE, changed]
-    ops.free[changed] = ops.form_free[WHOLE, changed]
+    changed = forms.halves[forms.form == WHOLE].ravel()
+    ops.ticks[changed] = forms.ticks[WHOLE, changed]
+    ops.alloc[changed] = forms.alloc[WHOLE, changed]
+    ops.free[changed] = forms.free[WHOLE, changed]
 
 
 def _needed_edges(graph: OpGraph) -> tuple[Ints, Ints, Ints]:
@@ -171,7 +180,7 @@ def _indices(column: Ints) -> NDArray[np.uint32]:
     return column.astype(np.uint32)
 
 
-def _compiled_orders(graph: OpGraph, ops: Ops, ids: list[Ints], form: Ints) -> Orders:
+def _compiled_orders(graph: OpGraph, ops: Ops, ids: list[Ints]) -> Orders:
     flat = np.concatenate(ids)
     rank_start = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(order) for order in ids], out=rank_start[1:])
@@ -194,7 +203,6 @@ def _compiled_orders(graph: OpGraph, ops: Ops, ids: list[Ints], form: Ints) -> O
         began=began,
         topological=_indices(topological),
         place=_indices(np.argsort(topological)),
-        form=form,
     )
 
 

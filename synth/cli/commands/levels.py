@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
 
+from synth.baselines import BASELINES
 from synth.cli.arguments import add_json_argument, add_problem_arguments, add_search_arguments
 from synth.cli.exit_codes import DONE
 from synth.cli.loading import load_problem
@@ -24,6 +25,7 @@ from synth.levels import (
     Standing,
     baseline_entrants,
     cuts_of,
+    is_laid_out,
     look_at,
     rank_levels,
     same_model,
@@ -62,6 +64,9 @@ def run(options: argparse.Namespace) -> int:
     problem = load_problem(options).placements[0]
     cuts = cuts_of(problem)
     entrants, reasons = baseline_entrants(cuts)
+    if topology is not None:
+        entrants, more = _over_boundaries(entrants)
+        reasons |= more
     entrants += [_read_entrant(path, problem) for path in options.schedules]
     if options.synthesize:
         entrants.append(_synthesized(cuts, topology, problem, options))
@@ -78,8 +83,11 @@ def run(options: argparse.Namespace) -> int:
     printer = Printer()
     printer.table(levels_table(problem, rows, standings, plain=not printer.has_arrows))
     printer.line(LEGEND)
+    for entrant in entrants:
+        if entrant.name in BASELINES and BASELINES[entrant.name].makes:
+            printer.line(f"{entrant.name}: {BASELINES[entrant.name].makes}")
     for name, reason in reasons.items():
-        printer.line(f"{name} is not defined here: {reason}")
+        printer.line(f"{name} is left out: {reason}")
     return DONE
 
 
@@ -88,6 +96,13 @@ LEGEND = (
     "times; a slot is one forward of a rank's whole share of the model, peaks are in activations of one "
     "microbatch on one rank. 3: simulation on the problem's costs and network."
 )
+
+
+def _over_boundaries(entrants: Sequence[Entrant]) -> tuple[list[Entrant], dict[str, str]]:
+    """Those that send just what crosses boundaries of stages, which has a size, and why the others go."""
+    reason = "it sends more than what crosses the boundaries of stages, whose sizes the topology gives"
+    others = {entrant.name: reason for entrant in entrants if not is_laid_out(entrant.cut.problem)}
+    return [entrant for entrant in entrants if entrant.name not in others], others
 
 
 def _read_entrant(path: str, problem: Problem) -> Entrant:
