@@ -6,6 +6,10 @@ From plan to step
     :mod:`runtime.one_step` (what each takes and where its result goes),
     :mod:`runtime.stage` (F, B, W and BW of one module), :mod:`runtime.preparation` and
     :mod:`runtime.shapes` (what ranks agree on before the first step), :mod:`runtime.randomness`
+Beyond a chain of stages
+    :mod:`runtime.routes` (which stage of the document runs what of the model, and is fed by which),
+    :mod:`runtime.slices` and :mod:`runtime.cuts` (sequence slices), :mod:`runtime.replicas` (the weights of
+    several directions)
 Divided backward
     :mod:`runtime.deferred` (layers that put off their weight gradients),
     :mod:`runtime.native_split` (any module); :mod:`runtime.recomputation` (keeping blocks' inputs alone)
@@ -27,7 +31,7 @@ As a library, the same on every rank::
 
     schedule = read_schedule(text).schedule
     world = join(schedule.problem.num_ranks)
-    modules = {stage: build(stage) for stage in schedule.problem.stages_by_rank[world.rank]}
+    modules = {stage: build(stage) for stage in Routes(schedule.problem).held_by(world.rank)}
     like = TensorSpec((4, 128), torch.int64)  # one microbatch
     runner = PipelineRunner(schedule, modules, world=world, microbatch=like, loss=loss)
     optimizer = torch.optim.AdamW(runner.parameters())

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder per step with a file per stage, there as a whole or not at all.
+"""Checkpoints: a folder per step with a file per stage of the model, there as a whole or not at all.
 
 Files are by stage and hold whole parameters and their optimizer's state, so a run may resume with another
 schedule or placement of the same stages, with more replicas or fewer, and with a flush or without: of
@@ -26,14 +26,15 @@ def save_checkpoint(
 ) -> None:
     """Write what the next step starts from; every rank calls this.
 
-    The first replica's ranks write their stages; the folder gets its name when all are there.
+    The first replica's ranks write their stages, of directions the first rank that holds a stage; the folder
+    gets its name when all are there.
 
     Parameters
     ----------
     folder
         Of all checkpoints of the run.
     runner, optimizers
-        The modules, and their stages' optimizers, by stage.
+        The modules, and their stages' optimizers, by stage of the model.
     """
     world, step = runner.world, runner.completed_steps
     states = {stage: runner.optimizer_state(stage, optimizers[stage]) for stage in runner.modules}
@@ -42,6 +43,8 @@ def save_checkpoint(
     partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
     partial.mkdir(parents=True, exist_ok=True)
     for stage, module in runner.modules.items():
+        if runner.routes.holders(stage)[0] != world.rank:
+            continue
         content = {
             "extra": runner.extra_state(stage),
             "module": module.state_dict(),
@@ -73,9 +76,9 @@ def load_checkpoint(
         raise InputError(f"{folder} holds no checkpoint: name the folder that an earlier run wrote them to")
     step, latest = max(found)
     stages = len(list(latest.glob("stage-*.pt")))
-    if stages != runner.schedule.problem.num_stages:
+    if stages != runner.routes.num_model_stages:
         raise InputError(
-            f"{latest} holds {stages} stages and the schedule has {runner.schedule.problem.num_stages}: "
+            f"{latest} holds {stages} stages and the schedule has {runner.routes.num_model_stages}: "
             "resume with a schedule of as many"
         )
     for stage, module in runner.modules.items():

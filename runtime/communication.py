@@ -6,15 +6,17 @@ receiver posts receives in the global order. Restricted to one direction between
 sequence, because every rank derives it from the same document by the same function. So no two ranks can
 disagree, and messages need no tags. Posting a receive never waits, and an op waits only for a message whose
 producer stands earlier in the global order, so the first op in it that has not run can always run: nothing
-deadlocks.
+deadlocks. Sums of gradients are started in one order too, that in which the last of their parts are ready;
+starting one never waits either.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import chain
 from typing import NamedTuple
 
 from synth.errors import DeadlockError, InvalidOrdersError, WaitingRank
@@ -56,15 +58,16 @@ class Step:
         The message it needs, None where its input is on the rank or it has none.
     sends
         The message it makes.
-    ends_stage
-        Whether it is the last to add to its stage's gradients.
+    sums
+        The stages of the model whose gradients it starts to sum over their replicas, in this order: this
+        rank adds nothing to them any more.
     """
 
     op: Op
     posts: tuple[Message, ...]
     awaits: Message | None
     sends: Message | None
-    ends_stage: bool
+    sums: tuple[int, ...]
 
 
 def plan_rank(problem: Problem, orders: RankOrders, rank: int) -> tuple[Step, ...]:
@@ -73,7 +76,8 @@ def plan_rank(problem: Problem, orders: RankOrders, rank: int) -> tuple[Step, ..
     Parameters
     ----------
     problem
-        The placement and the costs; costs only decide how early receives are posted.
+        The placement and the costs; costs only decide how early receives are posted, and which of several
+        sums comes first.
     orders
         For every rank, its ops in execution order.
     rank
@@ -88,14 +92,15 @@ def plan_rank(problem: Problem, orders: RankOrders, rank: int) -> tuple[Step, ..
     """
     check_orders(problem, orders)
     times = global_order(problem, orders)
-    messages = plan_messages(problem, [timed.op for timed in times])
+    in_order = [timed.op for timed in times]
+    messages = plan_messages(problem, in_order)
     at = {timed.op: timed for timed in times}
     posts = _posts(orders[rank], [message for message in messages if message.receiver == rank], at)
     awaits = {message.consumer: message for message in messages}
     sends = {message.producer: message for message in messages}
-    last = {op.stage: op for op in orders[rank] if op.kind is not OpKind.F}
+    sums = plan_sums(problem, in_order, rank)
     return tuple(
-        Step(op, tuple(posts[n]), awaits.get(op), sends.get(op), last[op.stage] == op)
+        Step(op, tuple(posts[n]), awaits.get(op), sends.get(op), tuple(sums.get(op, ())))
         for n, op in enumerate(orders[rank])
     )
 
@@ -108,10 +113,11 @@ def check_orders(problem: Problem, orders: RankOrders) -> None:
     InvalidOrdersError
         Naming the first op that is missing, misplaced or there twice.
     """
+    carried = [set(problem.microbatches_of(stage)) for stage in range(problem.num_stages)]
     seen: set[Op] = set()
     for rank, order in enumerate(orders):
         for op in order:
-            if not (op.stage < problem.num_stages and op.microbatch < problem.num_microbatches):
+            if op.stage >= problem.num_stages or not _is_run_for(op, carried):
                 raise InvalidOrdersError(f"rank {rank} runs {op}, which the problem lacks")
             own = problem.stage_to_rank[op.stage]
             if own != rank:
@@ -121,9 +127,16 @@ def check_orders(problem: Problem, orders: RankOrders) -> None:
             if op in seen:
                 raise InvalidOrdersError(f"rank {rank} runs {op} twice")
             seen.add(op)
-    for stage in range(problem.num_stages):
-        for microbatch in range(problem.num_microbatches):
+    for stage, costs in enumerate(problem.stages):
+        for microbatch in problem.microbatches_of(stage):
             _check_complete(seen, stage, microbatch)
+        if costs.R is not None and Op(OpKind.R, stage, 0) not in seen:
+            raise InvalidOrdersError(f"no rank runs {Op(OpKind.R, stage, 0)}")
+
+
+def _is_run_for(op: Op, carried: Sequence[set[int]]) -> bool:
+    """Whether the op's stage runs that kind of op for its microbatch."""
+    return op.microbatch == 0 if op.kind is OpKind.R else op.microbatch in carried[op.stage]
 
 
 def _check_complete(seen: set[Op], stage: int, microbatch: int) -> None:
@@ -137,22 +150,53 @@ def _check_complete(seen: set[Op], stage: int, microbatch: int) -> None:
         )
 
 
-def needs(op: Op, divided: set[tuple[int, int]], num_stages: int) -> Iterator[Op]:
-    """The ops that must end before an op starts (FORMATS.md, Dependencies).
+class Needs:
+    """What ops wait for (FORMATS.md, Dependencies).
 
-    ``divided`` holds the (stage, microbatch) pairs whose backward is B and W.
+    Parameters
+    ----------
+    problem
+        Which stages feed which, for which microbatches.
+    ops
+        All ops: they say which backwards are divided.
     """
-    kind, stage, microbatch = op
-    if kind is OpKind.W:
-        yield Op(OpKind.B, stage, microbatch)
-    elif kind is OpKind.F:
-        if stage > 0:
-            yield Op(OpKind.F, stage - 1, microbatch)
-    else:
-        yield Op(OpKind.F, stage, microbatch)
-        if stage + 1 < num_stages:
-            kind = OpKind.B if (stage + 1, microbatch) in divided else OpKind.BW
-            yield Op(kind, stage + 1, microbatch)
+
+    def __init__(self, problem: Problem, ops: Iterable[Op]) -> None:
+        self._problem = problem
+        self._inputs, self._outputs = problem.inputs_by_stage, problem.outputs_by_stage
+        self._replicas = problem.replicas_by_stage
+        self._carried = [set(problem.microbatches_of(stage)) for stage in range(problem.num_stages)]
+        self._divided = {(op.stage, op.microbatch) for op in ops if op.kind is OpKind.B}
+
+    def of(self, op: Op) -> Iterator[Op]:
+        """The ops that must end before an op starts."""
+        kind, stage, microbatch = op
+        if kind is OpKind.R:
+            for replica in self._replicas[stage]:
+                for carried in self._problem.microbatches_of(replica):
+                    yield self._backward(OpKind.W, replica, carried)
+        elif kind is OpKind.W:
+            yield Op(OpKind.B, stage, microbatch)
+        elif kind is OpKind.F:
+            for before in self._inputs[stage]:
+                if self._carries(before, microbatch):
+                    yield Op(OpKind.F, before, microbatch)
+        else:
+            yield Op(OpKind.F, stage, microbatch)
+            for after in self._outputs[stage]:
+                if self._carries(after, microbatch):
+                    yield self._backward(OpKind.B, after, microbatch)
+
+    def lag_ticks(self, needed: Op, op: Op) -> int:
+        """How long what is needed is on its way: a sum's parts are not, its own ticks count that."""
+        return 0 if op.kind is OpKind.R else self._problem.lag_ticks(needed.stage, op.stage)
+
+    def _carries(self, stage: int, microbatch: int) -> bool:
+        return not self._problem.feeds or microbatch in self._carried[stage]
+
+    def _backward(self, part: OpKind, stage: int, microbatch: int) -> Op:
+        """The part of a backward, or all of it where it is not divided."""
+        return Op(part if (stage, microbatch) in self._divided else OpKind.BW, stage, microbatch)
 
 
 def global_order(problem: Problem, orders: RankOrders) -> list[TimedOp]:
@@ -165,7 +209,7 @@ def global_order(problem: Problem, orders: RankOrders) -> list[TimedOp]:
     DeadlockError
         With each unfinished rank's next op and what it waits for.
     """
-    divided = {(op.stage, op.microbatch) for order in orders for op in order if op.kind is OpKind.B}
+    needs = Needs(problem, chain.from_iterable(orders))
     ends: dict[Op, int] = {}
     found: list[TimedOp] = []
     position = [0] * len(orders)
@@ -178,11 +222,11 @@ def global_order(problem: Problem, orders: RankOrders) -> list[TimedOp]:
         if position[rank] == len(orders[rank]):
             return
         op, start = orders[rank][position[rank]], free_from[rank]
-        for needed in needs(op, divided, problem.num_stages):
+        for needed in needs.of(op):
             if needed not in ends:
                 waiting[needed].append(rank)
                 return
-            start = max(start, ends[needed] + problem.lag_ticks(needed.stage, op.stage))
+            start = max(start, ends[needed] + needs.lag_ticks(needed, op))
         heappush(ready, (start, rank))
 
     for rank in range(len(orders)):
@@ -211,21 +255,51 @@ def waiting_rank(rank: int, op: Op, waiting: dict[Op, list[int]]) -> WaitingRank
 
 
 def plan_messages(problem: Problem, order: list[Op]) -> list[Message]:
-    """Every message between ranks, in the global order of their producers."""
-    divided = {(op.stage, op.microbatch) for op in order if op.kind is OpKind.B}
+    """Every message between ranks, in the global order of their producers; sums of gradients are none."""
+    needs, ranks = Needs(problem, order), problem.stage_to_rank
     consumer_of = {
         needed: op
         for op in order
-        for needed in needs(op, divided, problem.num_stages)
-        if needed.stage != op.stage
+        if op.kind is not OpKind.R
+        for needed in needs.of(op)
+        if ranks[needed.stage] != ranks[op.stage]
     }
     found: list[Message] = []
     for producer in order:
         consumer = consumer_of.get(producer)
         if consumer is not None:
-            sender, receiver = (problem.stage_to_rank[op.stage] for op in (producer, consumer))
-            if sender != receiver:
-                found.append(Message(len(found), producer, consumer, sender, receiver))
+            found.append(
+                Message(len(found), producer, consumer, ranks[producer.stage], ranks[consumer.stage])
+            )
+    return found
+
+
+def plan_sums(problem: Problem, order: list[Op], rank: int) -> dict[Op, list[int]]:
+    """Behind which of its ops a rank starts to sum the gradients of which stages of the model.
+
+    It does so where it adds nothing more to them, or at the R op where there is one: that is behind all
+    weight gradients. Of several sums, the one whose last part is ready first on all ranks comes first.
+
+    Parameters
+    ----------
+    problem
+        Which stages are replicas.
+    order
+        All ops, in the global order.
+    rank
+        The pipeline rank.
+    """
+    ends: dict[int, dict[int, int]] = defaultdict(dict)  # model stage, rank: the place of its last op
+    for place, op in enumerate(order):
+        if op.kind in (OpKind.W, OpKind.BW, OpKind.R):
+            model_stage = problem.feeds[op.stage].model_stage if problem.feeds else op.stage
+            ends[model_stage][problem.stage_to_rank[op.stage]] = place
+    found: dict[Op, list[int]] = defaultdict(list)
+    behind = 0
+    for model_stage in sorted(ends, key=lambda one: max(ends[one].values())):
+        if rank in ends[model_stage]:
+            behind = max(behind, ends[model_stage][rank])
+            found[order[behind]].append(model_stage)
     return found
 
 

@@ -125,9 +125,11 @@ def defer_weights(module: nn.Module) -> nn.Module:
 
 
 def attach_queue(module: nn.Module) -> WeightQueue | None:
-    """Give all deferring layers of a stage one queue; None where it has no such layer."""
+    """Give all deferring layers of a stage one queue, the one they have if any; None without such layers."""
     layers = [layer for layer in module.modules() if isinstance(layer, _Deferring)]
-    queue = WeightQueue() if layers else None
+    if not layers:
+        return None
+    queue = layers[0].queue or WeightQueue()
     for layer in layers:
         layer.queue = queue
     return queue

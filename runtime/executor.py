@@ -18,10 +18,14 @@ from torch import distributed as dist
 from runtime.bulletin import Bulletin
 from runtime.clock import make_recorder
 from runtime.communication import plan_rank
+from runtime.cuts import Cuts
 from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
 from runtime.preparation import agree_on_specs, check_fit, check_same_schedule, meet
+from runtime.replicas import check_same_weights, make_groups
+from runtime.routes import Routes
 from runtime.shapes import TensorSpec
+from runtime.slices import make_stages
 from runtime.stage import Division, Stage
 from runtime.transport import Transport
 from runtime.watch import Watch
@@ -52,6 +56,9 @@ class Options:
         Whether stages keep their blocks' inputs alone and compute the rest again in their backward.
     exchange
         What replicas do with their gradients.
+    slice_positions
+        How many positions each sequence slice has, where the schedule has slices; by default as equal as can
+        be.
     """
 
     timeout_s: float = 60.0
@@ -61,6 +68,7 @@ class Options:
     division: Division | None = None
     recompute: bool = False
     exchange: Exchange = Exchange.ALL_REDUCE
+    slice_positions: tuple[int, ...] | None = None
 
 
 class PipelineRunner:
@@ -71,20 +79,23 @@ class PipelineRunner:
     schedule
         What to execute, the same on all ranks.
     modules
-        The modules of this rank's stages, by stage, on the world's device.
+        The modules of this rank's stages, by stage of the model (:attr:`synth.feed.Feed.model_stage`; in a
+        plain chain the stage), on the world's device. Stages that run one stage of the model share it; on
+        other ranks its replicas have the same weights and get the same gradients.
     world
         This process among all (:func:`runtime.world.join`).
     microbatch
         The shape and dtype of one microbatch of the batch.
     loss
-        Called where the last stage is.
+        Called where the last stage is; a mean over the second dimension where that is cut into slices.
     options
         How.
 
     Raises
     ------
     InputError
-        When schedule, modules, shapes and ranks do not fit one another.
+        When schedule, modules, shapes and ranks do not fit one another, or the schedule's stages are no
+        directions and slices of a chain.
     PeerError
         When another rank finds so.
     """
@@ -110,22 +121,28 @@ class PipelineRunner:
         notes = dist.PrefixStore(f"runner/{generation}", world.store)
         self.bulletin = Bulletin(notes, self._watch, self.options.timeout_s)
         with self._spreading():
-            check_fit(schedule, modules, world)
+            self.routes = Routes(self._problem)
+            check_fit(self.routes, modules, world)
             check_same_schedule(schedule, world, self.bulletin)
             self._plan = plan_rank(self._problem, schedule.orders, world.rank)
-            self._stages = {s: self._make_stage(s, module) for s, module in modules.items()}
+            cuts = Cuts(self.routes.num_slices, microbatch, self.options.slice_positions)
+            self._stages = self._make_stages()
             specs = agree_on_specs(
-                modules, self._problem.num_stages, microbatch, world, self.bulletin, self.options.autocast
+                self.routes, modules, microbatch, cuts, world, self.bulletin, self.options.autocast
             )
+            check_same_weights(self.routes, modules, world, self.bulletin)
             meet(world, self.bulletin, num_processes)
+            groups = make_groups(self.routes, world, self.options.timeout_s)
         self._transport = Transport(world, self._watch, specs, self.options.timeout_s)
         self._equipment = Equipment(
             problem=self._problem,
+            routes=self.routes,
+            cuts=cuts,
             world=world,
+            groups=groups,
             stages=self._stages,
             gradients={
-                s: make_gradients(module, world.replicas, self.options.exchange)
-                for s, module in modules.items()
+                s: make_gradients(module, groups[s], self.options.exchange) for s, module in modules.items()
             },
             specs=specs,
             transport=self._transport,
@@ -139,12 +156,18 @@ class PipelineRunner:
     @property
     def holds_first_stage(self) -> bool:
         """Whether this rank takes the batch."""
-        return 0 in self._stages
+        return 0 in self.modules
 
     @property
     def holds_last_stage(self) -> bool:
         """Whether this rank takes the target and knows the loss."""
-        return self._problem.num_stages - 1 in self._stages
+        return self.routes.num_model_stages - 1 in self.modules
+
+    @property
+    def is_first_with_loss(self) -> bool:
+        """Whether this is the first of the processes that know the loss."""
+        last = self.routes.holders(self.routes.num_model_stages - 1)
+        return self.world.replica == 0 and self.world.rank == last[0]
 
     @property
     def microbatches_per_step(self) -> int:
@@ -211,6 +234,7 @@ class PipelineRunner:
             inputs = self._split("batch", batch) if self.holds_first_stage else ()
             self._check_inputs(inputs)
             targets = self._split("target", target) if self.holds_last_stage else ()
+            self._check_targets(targets)
             run = StepRun(self._equipment, self._recorder, self.completed_steps, inputs, targets)
             for step in self._plan:
                 self._doing = f"{step.op} of step {self.completed_steps}"
@@ -236,17 +260,24 @@ class PipelineRunner:
         self._transport.close()
         self._watch.close()
 
-    def _make_stage(self, stage: int, module: nn.Module) -> Stage:
-        divides = any(
-            op.stage == stage and op.kind is OpKind.B for op in self.schedule.orders[self.world.rank]
+    def _make_stages(self) -> dict[int, Stage]:
+        divided = {op.stage for op in self.schedule.orders[self.world.rank] if op.kind is OpKind.B}
+        made = make_stages(
+            self.routes,
+            self.modules,
+            self.world.rank,
+            self.options.division,
+            divided=divided,
+            recompute=self.options.recompute,
         )
-        made = Stage(stage, module, self.options.division, divides=divides, recompute=self.options.recompute)
-        is_cut = divides and made.division is Division.NATIVE
-        if made.recompute and is_cut and any(weight.requires_grad for weight in module.parameters()):
-            raise InputError(
-                f"stage {stage} is to recompute and to divide its backward natively, which would recompute "
-                "once for every layer: apply defer_weights to it, or take a schedule that leaves BW whole"
-            )
+        for stage, one in made.items():
+            is_cut = stage in divided and one.division is Division.NATIVE
+            if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
+                raise InputError(
+                    f"stage {stage} is to recompute and to divide its backward natively, which would "
+                    "recompute once for every layer: apply defer_weights to it, or take a schedule that "
+                    "leaves BW whole"
+                )
         return made
 
     def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
@@ -263,6 +294,14 @@ class PipelineRunner:
         given = TensorSpec.of(inputs[0]) if inputs else self._microbatch
         if given != self._microbatch:
             raise InputError(f"a microbatch of the batch is {given}: give {self._microbatch}")
+
+    def _check_targets(self, targets: tuple[Tensor, ...]) -> None:
+        positions = self._equipment.cuts.num_positions
+        if targets and positions is not None and targets[0].shape[1:2] != (positions,):
+            raise InputError(
+                f"a microbatch of the target is {TensorSpec.of(targets[0])}, and its second dimension is to "
+                f"be cut into slices as that of the batch is: give {positions} positions"
+            )
 
     @contextmanager
     def _spreading(self) -> Iterator[None]:

@@ -1,12 +1,13 @@
 """A small Llama-shaped model, cut into stages: the example that :mod:`runtime.train` trains.
 
 Pre-norm blocks of causal attention with rotary positions and a gated feed-forward (Llama, arXiv 2302.13971).
-Every layer draws its first weights from a seed of its own, so they do not depend on the cut.
+Every layer draws its first weights from a seed of its own, so they do not depend on the cut. Sequence slices
+(:mod:`runtime.slices`) attend to the keys and values that earlier ones keep (Seq1F1B, arXiv 2406.03488).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synth.errors import InputError
+
+KeyValue = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,26 +91,36 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (rows, positions, hidden) to the same."""
-        x = x + self.output(self._attend(self.attention_norm(x)))
+        return self.forward_slice(x, ())[0]
+
+    def forward_slice(self, x: Tensor, past: Sequence[KeyValue]) -> tuple[Tensor, KeyValue]:
+        """The same for one sequence slice, beside its keys and values (rows, heads, positions, features)."""
+        mixed, own = self._attend(self.attention_norm(x), past)
+        x = x + self.output(mixed)
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
         further: Tensor = self.down(functional.silu(gate) * up)
-        return x + further
+        return x + further, own
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, past: Sequence[KeyValue]) -> tuple[Tensor, KeyValue]:
         rows, positions, hidden = x.shape
+        before = sum(key.shape[-2] for key, _ in past)
         split = self.query_key_value(x).view(rows, positions, 3, self.heads, hidden // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
+        query, key = _rotate(query, before), _rotate(key, before)
+        keys = torch.cat([*(kept for kept, _ in past), key], dim=-2) if past else key
+        values = torch.cat([*(kept for _, kept in past), value], dim=-2) if past else value
+        mask = torch.ones(positions, before + positions, dtype=torch.bool, device=x.device).tril(before)
         mixed: Tensor = functional.scaled_dot_product_attention(
-            _rotate(query), _rotate(key), value, is_causal=True
+            query, keys, values, attn_mask=mask if past else None, is_causal=not past
         )
-        return mixed.transpose(1, 2).reshape(rows, positions, hidden)
+        return mixed.transpose(1, 2).reshape(rows, positions, hidden), (key, value)
 
 
-def _rotate(x: Tensor) -> Tensor:
-    """Rotary positions (arXiv 2104.09864) on features (rows, heads, positions, features)."""
+def _rotate(x: Tensor, before: int) -> Tensor:
+    """Rotary positions (arXiv 2104.09864) on features (rows, heads, positions, features), so many before."""
     positions, features = x.shape[-2:]
     frequency = 10000.0 ** (-torch.arange(0, features, 2, device=x.device) / features)
-    angle = torch.outer(torch.arange(positions, device=x.device), frequency)
+    angle = torch.outer(torch.arange(before, before + positions, device=x.device), frequency)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

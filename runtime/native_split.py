@@ -1,9 +1,10 @@
 """A divided backward of any module, by cutting its autograd graph: the native form.
 
-The graph of a forward leads from the output back to the stage's input and to its parameters. The nodes from
-which the input can be reached are the *path*; a node of it at which a parameter's branch joins is a *joint*
-(a matrix product, say, which yields the gradients of its input and of its weight). B walks the path alone and
-notes the gradient that arrives at every joint; W starts again from each joint towards its own parameters.
+The graph of a forward leads from the output back to the stage's input and to its parameters (of a sequence
+slice, from all it hands on to all it takes, :mod:`runtime.slices`). The nodes from which the input can be
+reached are the *path*; a node of it at which a parameter's branch joins is a *joint* (a matrix product, say,
+which yields the gradients of its input and of its weight). B walks the path alone and notes the gradient that
+arrives at every joint; W starts again from each joint towards its own parameters.
 
 A parameter with several joints (used twice in the stage) or none on the path takes its gradient in W from a
 whole backward, which is exact and costs the path again; so does all of a first stage, whose input has no
@@ -45,9 +46,25 @@ def backward_input(
     -------
     The gradient of ``x`` (None where ``x`` is None), and the weight work, to be called once.
     """
+    found, work = backward_inputs([output], [grad], [] if x is None else [x], parameters)
+    return found[0] if found else None, work
+
+
+def backward_inputs(
+    outputs: Sequence[GradientEdge],
+    grads: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    parameters: Iterable[nn.Parameter],
+) -> tuple[tuple[Tensor | None, ...], Callable[[], None]]:
+    """The same for any number of outputs, with the gradient of each, and of inputs.
+
+    Returns
+    -------
+    The gradient of every input, and the weight work, to be called once.
+    """
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    leaf = None if x is None else get_gradient_edge(x).node
-    joints = _find_joints(output.node, leaf, wanted)
+    leaves = [get_gradient_edge(x).node for x in inputs]
+    joints = _find_joints([output.node for output in outputs], leaves, wanted)
     arrived: dict[Node, Sequence[Tensor | None]] = {}
 
     def note(node: Node) -> Callable[[Sequence[Tensor | None]], None]:
@@ -55,9 +72,9 @@ def backward_input(
 
     hooks = [node.register_prehook(note(node)) for node in joints if node is not None]
     try:
-        grad_x = None
-        if x is not None:
-            (grad_x,) = torch.autograd.grad(output, x, grad, retain_graph=True, allow_unused=True)
+        found: tuple[Tensor | None, ...] = ()
+        if inputs:
+            found = torch.autograd.grad(outputs, inputs, grads, retain_graph=True, allow_unused=True)
     finally:
         for hook in hooks:
             hook.remove()
@@ -65,28 +82,31 @@ def backward_input(
     def weight_work() -> None:
         # A whole backward passes all joints, so it comes first; after it each is passed for the last time.
         for node, own in sorted(joints.items(), key=lambda joint: joint[0] is not None):
-            edges, grads = [output], [grad]
+            edges, starts = list(outputs), list(grads)
             if node is not None:
                 given = [(n, g) for n, g in enumerate(arrived[node]) if g is not None]
-                edges, grads = [GradientEdge(node, n) for n, _ in given], [g for _, g in given]
+                edges, starts = [GradientEdge(node, n) for n, _ in given], [g for _, g in given]
                 if not given:  # no gradient arrived here
                     continue
             keep = node is None and len(joints) > 1
-            found = torch.autograd.grad(edges, own, grads, retain_graph=keep, allow_unused=True)
-            for parameter, gradient in zip(own, found, strict=True):
+            gradients = torch.autograd.grad(edges, own, starts, retain_graph=keep, allow_unused=True)
+            for parameter, gradient in zip(own, gradients, strict=True):
                 if gradient is not None:
                     accumulate(parameter, gradient)
 
-    return grad_x, weight_work
+    return found, weight_work
 
 
-def _find_joints(root: Node, leaf: Node | None, parameters: Sequence[nn.Parameter]) -> _Joints:
+def _find_joints(
+    roots: Sequence[Node], leaves: Sequence[Node], parameters: Sequence[nn.Parameter]
+) -> _Joints:
     """Where each parameter that the graph reaches joins the path."""
-    below = _nodes_below(root)
-    path = _nodes_above(leaf, below) if leaf is not None else set()
+    below = _nodes_below(roots)
+    path = _nodes_above(leaves, below)
     joined: dict[Node, set[Node | None]] = {}
-    if root not in path:
-        _mark(root, None, path, joined)
+    for root in roots:
+        if root not in path:
+            _mark(root, None, path, joined)
     for node in path:
         for child, _ in node.next_functions:
             if child is not None and child not in path:
@@ -99,10 +119,10 @@ def _find_joints(root: Node, leaf: Node | None, parameters: Sequence[nn.Paramete
     return joints
 
 
-def _nodes_below(root: Node) -> dict[Node, list[Node]]:
-    """Every node that the root reaches, with the nodes that lead to it."""
-    parents: dict[Node, list[Node]] = {root: []}
-    ahead = [root]
+def _nodes_below(roots: Sequence[Node]) -> dict[Node, list[Node]]:
+    """Every node that a root reaches, with the nodes that lead to it."""
+    parents: dict[Node, list[Node]] = {root: [] for root in roots}
+    ahead = list(parents)
     while ahead:
         node = ahead.pop()
         for child, _ in node.next_functions:
@@ -115,10 +135,10 @@ def _nodes_below(root: Node) -> dict[Node, list[Node]]:
     return parents
 
 
-def _nodes_above(leaf: Node, parents: dict[Node, list[Node]]) -> set[Node]:
-    """Every node from which the leaf can be reached, itself among them; none where the root does not."""
+def _nodes_above(leaves: Sequence[Node], parents: dict[Node, list[Node]]) -> set[Node]:
+    """Every node from which a leaf can be reached, itself among them; none where no root does."""
     found: set[Node] = set()
-    ahead = [leaf] if leaf in parents else []
+    ahead = [leaf for leaf in leaves if leaf in parents]
     while ahead:
         node = ahead.pop()
         if node not in found:

@@ -14,11 +14,14 @@ from torch import distributed as dist
 
 from runtime.clock import Recorder
 from runtime.communication import Step
+from runtime.cuts import Cuts
 from runtime.errors import LossError
 from runtime.gradients import Gradients
 from runtime.randomness import seeded
+from runtime.replicas import Groups
+from runtime.routes import Routes
 from runtime.shapes import TensorSpec
-from runtime.stage import Stage
+from runtime.stage import Stage, shares_memory
 from runtime.transport import Transport
 from runtime.world import World
 from synth.errors import InputError
@@ -35,10 +38,14 @@ class Equipment:
 
     Parameters
     ----------
-    problem, world
-        The placement, and which rank this is.
-    stages, gradients, specs
-        By stage: this rank's stages, their gradients, and what they and the ones behind them take.
+    problem, routes, world
+        The placement, what passes from stage to stage, and which rank this is.
+    cuts
+        How microbatches are cut into slices.
+    stages, specs
+        By stage: this rank's stages, and what they and those they feed take.
+    gradients, groups
+        By stage of the model: its gradients, and who holds it too.
     transport
         Carries messages.
     loss
@@ -48,10 +55,13 @@ class Equipment:
     """
 
     problem: Problem
+    routes: Routes
     world: World
+    cuts: Cuts
     stages: Mapping[int, Stage]
-    gradients: Mapping[int, Gradients]
     specs: Mapping[int, TensorSpec]
+    gradients: Mapping[int, Gradients]
+    groups: Groups
     transport: Transport
     loss: Loss
     seed: int
@@ -83,7 +93,7 @@ class StepRun:
     ) -> None:
         self._have, self._recorder, self._number = equipment, recorder, number
         self._inputs, self._targets = dict(enumerate(inputs)), dict(enumerate(targets))
-        self._losses: dict[int, Tensor] = {}
+        self._losses: dict[int, dict[int, Tensor]] = {}  # by microbatch and slice
         self._handed: dict[tuple[bool, int, int], Tensor] = {}  # within the rank: is F, stage, microbatch
         self._borrowed: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         self._reducing: list[dist.Work] = []
@@ -95,6 +105,7 @@ class StepRun:
             OpKind.B: lambda op, grad: stages[op.stage].backward_input(op.microbatch, grad),
             OpKind.W: lambda op, _: stages[op.stage].backward_weights(op.microbatch),
             OpKind.BW: lambda op, grad: stages[op.stage].backward(op.microbatch, grad),
+            OpKind.R: lambda op, _: None,  # what it starts is in the plan
         }
         for gradients in equipment.gradients.values():
             gradients.clear()
@@ -117,42 +128,47 @@ class StepRun:
         if step.op.kind in (OpKind.W, OpKind.BW):
             for buffer in self._borrowed.pop((step.op.stage, step.op.microbatch), ()):
                 self._have.transport.buffers.give_back(buffer)
-        if step.ends_stage:
-            self._reducing += self._have.gradients[step.op.stage].reduce()
+        for model_stage in step.sums:
+            self._reducing += self._have.gradients[model_stage].reduce()
 
     def _take(self, step: Step) -> Any:
-        """What an op works on: a message, what this rank made, the batch, or a loss's weight; W: nothing."""
+        """What an op works on: a message, what this rank made, the batch, a loss's weight; or nothing."""
         kind, stage, microbatch = step.op
-        if kind is OpKind.W:
+        if kind in (OpKind.W, OpKind.R):
             return None
         if step.awaits is not None:
             buffer = self._have.transport.receive(step.awaits)
             self._borrowed[stage, microbatch].append(buffer)
             return buffer
-        if kind is OpKind.F and stage == 0:
-            return self._inputs[microbatch]
-        if kind is not OpKind.F and stage + 1 == self._have.problem.num_stages:
-            return torch.full_like(self._losses[microbatch], self._loss_weight)
+        routes, cuts = self._have.routes, self._have.cuts
+        number = routes.slice_of(stage)
+        if kind is OpKind.F and routes.source(stage, microbatch) is None:
+            return cuts.part(self._inputs[microbatch], number)
+        if kind is not OpKind.F and routes.target(stage, microbatch) is None:
+            weight = self._loss_weight * cuts.share(number)
+            return torch.full_like(self._losses[microbatch][number], weight)
         return self._handed.pop((kind is OpKind.F, stage, microbatch))
 
     def _forward(self, op: Op, x: Tensor) -> Tensor:
-        stage, microbatch, device = self._have.stages[op.stage], op.microbatch, self._have.world.device
-        is_last = op.stage + 1 == self._have.problem.num_stages
-        target = self._targets[microbatch] if is_last else None
-        number, place = self._place(microbatch)
+        stage, microbatch, world = self._have.stages[op.stage], op.microbatch, self._have.world
+        routes = self._have.routes
+        number, fed = routes.slice_of(op.stage), routes.target(op.stage, microbatch)
+        target = self._have.cuts.part(self._targets[microbatch], number) if fed is None else None
+        step, place = self._place(microbatch)
+        place += number * world.num_replicas * self._have.problem.num_microbatches
         autocast = self._have.autocast
         with (
-            seeded(self._have.seed, number, op.stage, place, device),
-            torch.autocast(device.type, autocast, enabled=autocast is not None),
+            seeded(self._have.seed, step, routes.model_stage(op.stage), place, world.device),
+            torch.autocast(world.device.type, autocast, enabled=autocast is not None),
         ):
             made = stage.forward(
                 microbatch, x, None if target is None else lambda y: self._have.loss(y, target)
             )
-        if is_last:
+        if fed is None:
             self._note_loss(op, made)
-        elif TensorSpec.of(made) != self._have.specs[op.stage + 1]:
+        elif TensorSpec.of(made) != self._have.specs[fed]:
             raise InputError(
-                f"{op} gives {TensorSpec.of(made)}: give {self._have.specs[op.stage + 1]}, as at the start"
+                f"{op} gives {TensorSpec.of(made)}: give {self._have.specs[fed]}, as at the start"
             )
         return made
 
@@ -166,20 +182,22 @@ class StepRun:
         # Where it costs no waiting for the device, before anything goes back: no rank then ends the step.
         if loss.device.type == "cpu":
             _check_finite(loss, op.microbatch)
-        self._losses[op.microbatch] = loss
+        self._losses.setdefault(op.microbatch, {})[self._have.routes.slice_of(op.stage)] = loss
 
     def _hand_on(self, step: Step, made: Tensor) -> None:
         """Send what an op made, or keep it for the stage beside it on this rank."""
         kind, stage, microbatch = step.op
         # A module may hand its input through; that buffer is given back before others are done with it.
         borrowed = self._borrowed.get((stage, microbatch), ())
-        if any(made.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() for b in borrowed):
+        if any(shares_memory(made, buffer) for buffer in borrowed):
             made = made.clone()
         if step.sends is not None:
             self._have.transport.send(step.sends, made.contiguous())
-        elif kind is not OpKind.F or stage + 1 < self._have.problem.num_stages:
-            beside = stage + 1 if kind is OpKind.F else stage - 1
-            self._handed[kind is OpKind.F, beside, microbatch] = made
+        else:
+            routes = self._have.routes
+            beside = (routes.target if kind is OpKind.F else routes.source)(stage, microbatch)
+            if beside is not None:
+                self._handed[kind is OpKind.F, beside, microbatch] = made
 
     def finish(self) -> Tensor | None:
         """Wait for what still runs beside; the loss where the last stage is."""
@@ -193,17 +211,22 @@ class StepRun:
         self._reducing.clear()
 
     def _mean_loss(self) -> Tensor:
-        """Over microbatches and replicas."""
-        losses = torch.stack([loss for _, loss in sorted(self._losses.items())])
+        """Over slices, microbatches and replicas; of this rank's microbatches it is its part in that."""
+        have, whole = self._have, {}
+        for microbatch, parts in sorted(self._losses.items()):
+            weighted = [loss * have.cuts.share(number) for number, loss in sorted(parts.items())]
+            whole[microbatch] = torch.stack(weighted).sum()
+        losses = torch.stack(list(whole.values()))
         if not losses.isfinite().all():  # once a step the device is waited for
-            for microbatch, loss in enumerate(losses):
+            for microbatch, loss in zip(whole, losses, strict=True):
                 _check_finite(loss, microbatch)
-        mean = losses.mean()
-        if self._have.world.replicas is not None:
-            mean = mean / self._have.world.num_replicas
-            work = dist.all_reduce(mean, group=self._have.world.replicas, async_op=True)
+        mean = losses.mean() * (len(losses) / have.problem.num_microbatches)
+        group = have.groups[have.routes.num_model_stages - 1]
+        if group is not None:
+            mean = mean / have.world.num_replicas
+            work = dist.all_reduce(mean, group=group, async_op=True)
             assert work is not None
-            self._have.transport.settle(work, lambda: "the mean loss over the replicas")
+            have.transport.settle(work, lambda: "the mean loss over the replicas")
         return mean
 
 

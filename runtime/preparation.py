@@ -9,26 +9,31 @@ import torch
 from torch import nn
 
 from runtime.bulletin import Bulletin
+from runtime.cuts import Cuts
+from runtime.routes import Routes
 from runtime.shapes import TensorSpec, output_spec
+from runtime.slices import Kept, slice_output_specs
 from runtime.world import World
 from synth.errors import InputError
 from synth.schedule import Schedule
 
 
-def check_fit(schedule: Schedule, modules: Mapping[int, nn.Module], world: World) -> None:
+def check_fit(routes: Routes, modules: Mapping[int, nn.Module], world: World) -> None:
     """Make sure that the schedule is for so many ranks, and that this one has the modules of its stages.
+
+    Stages are those of the model: several stages of the schedule may run one.
 
     Raises
     ------
     InputError
         Saying what is missing or too much.
     """
-    problem = schedule.problem
+    problem = routes.problem
     if problem.num_ranks != world.num_ranks:
         raise InputError(
             f"the schedule is for {problem.num_ranks} ranks, and {world.num_ranks} run: start as many"
         )
-    own = problem.stages_by_rank[world.rank]
+    own = routes.held_by(world.rank)
     if set(modules) != set(own):
         raise InputError(
             f"rank {world.rank} is given modules for stages {_listed(modules)}; "
@@ -45,7 +50,8 @@ def check_same_schedule(schedule: Schedule, world: World, bulletin: Bulletin) ->
         Naming a rank whose orders differ from those of rank 0.
     """
     text = "|".join(" ".join(map(str, order)) for order in schedule.orders)
-    own = hashlib.sha256(f"{schedule.problem.stage_to_rank} {text}".encode()).hexdigest()
+    problem = schedule.problem
+    own = hashlib.sha256(f"{problem.stage_to_rank} {problem.feeds} {text}".encode()).hexdigest()
     if world.number == 0:
         bulletin.put("schedule", own)
     elif bulletin.read("schedule", "rank 0's schedule") != own:
@@ -53,14 +59,15 @@ def check_same_schedule(schedule: Schedule, world: World, bulletin: Bulletin) ->
 
 
 def agree_on_specs(
+    routes: Routes,
     modules: Mapping[int, nn.Module],
-    num_stages: int,
     microbatch: TensorSpec,
+    cuts: Cuts,
     world: World,
     bulletin: Bulletin,
     autocast: torch.dtype | None,
 ) -> dict[int, TensorSpec]:
-    """What each of this rank's stages, and the one behind it, takes; found stage by stage along the model.
+    """What each of this rank's stages, and those that they feed, take; found stage by stage along the model.
 
     Raises
     ------
@@ -68,18 +75,29 @@ def agree_on_specs(
         When a stage cannot take what the one before gives.
     """
     specs: dict[int, TensorSpec] = {}
-    for stage in sorted(modules):
-        if stage == 0:
-            specs[0] = microbatch
+    kept: dict[int, list[Kept]] = {}  # by stage of the model, what its slices so far keep
+    for stage in routes.problem.stages_by_rank[world.rank]:
+        model_stage, number = routes.model_stage(stage), routes.slice_of(stage)
+        microbatches = routes.problem.microbatches_of(stage)
+        source = routes.source(stage, microbatches[0])
+        if source is None:
+            specs[stage] = cuts.spec(microbatch, number)
         elif stage not in specs:
-            note = bulletin.read(_key(world, stage), f"the shape of what stage {stage} takes")
+            note = bulletin.read(_key(world, source), f"the shape of what stage {stage} takes")
             specs[stage] = _parse(note)
-        if stage > 0 and not specs[stage].dtype.is_floating_point:
-            raise InputError(f"stage {stage - 1} gives {specs[stage]}: give a floating dtype, for gradients")
-        made = output_spec(stage, modules[stage], specs[stage], world.device, autocast)
-        if stage + 1 < num_stages:
-            specs[stage + 1] = made
-            bulletin.put(_key(world, stage + 1), _print(made))
+        if source is not None and not specs[stage].dtype.is_floating_point:
+            raise InputError(f"stage {source} gives {specs[stage]}: give a floating dtype, for gradients")
+        whence = "the batch" if source is None else f"stage {source}"
+        module, device = modules[model_stage], world.device
+        if routes.num_slices == 1:
+            made = output_spec(stage, module, specs[stage], device, autocast, whence)
+        else:
+            past = kept.setdefault(model_stage, [])[:number]
+            made, own = slice_output_specs(stage, module, specs[stage], past, device, autocast, whence)
+            kept[model_stage] = [*past, own]
+        fed = {routes.target(stage, carried) for carried in microbatches}
+        specs |= {after: made for after in fed if after is not None}
+        bulletin.put(_key(world, stage), _print(made))
     return specs
 
 

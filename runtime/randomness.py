@@ -1,7 +1,8 @@
 """Random numbers that depend on what is computed, not on where or when.
 
-Every (step, stage, microbatch) has its own seed, so dropout is the same under any order and placement. A
-one-process reference matches by running each stage's forward inside :func:`seeded` with the same numbers.
+Every (step, stage of the model, microbatch) has its own seed, and so has every sequence slice behind the
+first, so dropout is the same under any order, placement and direction. A one-process reference matches by
+running each stage's forward inside :func:`seeded` with the same numbers.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from runtime.communication import Message, Step, check_orders, needs, waiting_rank
+from runtime.communication import Message, Needs, Step, check_orders, waiting_rank
 from synth.errors import DeadlockError, InputError
 from synth.ops import Op, OpKind, RankOrders, TimedOp
 from synth.problem import Problem
@@ -75,11 +75,6 @@ class Rolling:
     problem: Problem
     batch_microbatches: int
     orders: tuple[RollingOrder, ...]
-
-    @property
-    def divided(self) -> set[tuple[int, int]]:
-        """The stages and the microbatches of batch 0 whose backward is B and W."""
-        return {(op.stage, op.microbatch) for op in self.one_batch if op.kind is OpKind.B}
 
     @property
     def one_batch(self) -> Iterator[Op]:
@@ -196,7 +191,7 @@ def plan_rolling(rolling: Rolling, rank: int, num_batches: int, unit: int) -> It
     num_batches
         How many the run has.
     unit
-        After how many microbatches a stage updates its weights, which ``ends_stage`` marks.
+        After how many microbatches a stage updates its weights, which ``sums`` marks.
 
     Raises
     ------
@@ -209,8 +204,8 @@ def plan_rolling(rolling: Rolling, rank: int, num_batches: int, unit: int) -> It
     held: tuple[TimedOp, list[Message], Message | None] | None = None
 
     def step(timed: TimedOp, posts: list[Message], sends: Message | None) -> Step:
-        ends = rolling.within_batch(timed.op) in last
-        return Step(timed.op, tuple(posts), awaits.pop(timed.op, None), sends, ends)
+        sums = (timed.op.stage,) if rolling.within_batch(timed.op) in last else ()
+        return Step(timed.op, tuple(posts), awaits.pop(timed.op, None), sends, sums)
 
     for timed, message in _with_messages(rolling, replay(rolling, num_batches)):
         if message is not None and message.receiver == rank:
@@ -227,11 +222,12 @@ def plan_rolling(rolling: Rolling, rank: int, num_batches: int, unit: int) -> It
 
 def _with_messages(rolling: Rolling, ops: Iterable[TimedOp]) -> Iterator[tuple[TimedOp, Message | None]]:
     """Every op with what it hands to an op of another rank."""
-    ranks, divided, number = rolling.problem.stage_to_rank, rolling.divided, 0
+    ranks, number = rolling.problem.stage_to_rank, 0
+    needs = Needs(rolling.problem, rolling.one_batch)
     consumer_of = {
         needed: op
         for op in rolling.one_batch
-        for needed in needs(op, divided, rolling.problem.num_stages)
+        for needed in needs.of(op)
         if ranks[needed.stage] != ranks[op.stage]
     }
     for timed in ops:
@@ -263,8 +259,8 @@ def replay(rolling: Rolling, num_batches: int) -> Iterator[TimedOp]:
     ops_of = Counter(op.microbatch for op in rolling.one_batch)
     waiting: dict[Op, list[int]] = defaultdict(list)  # ranks at the op that waits for this one
     ready: list[tuple[int, int]] = []
-    divided = rolling.divided
-    needed_by = {op: tuple(needs(op, divided, problem.num_stages)) for op in rolling.one_batch}
+    needs = Needs(problem, rolling.one_batch)
+    needed_by = {op: tuple(needs.of(op)) for op in rolling.one_batch}
 
     def offer(rank: int) -> None:
         """Put a rank among the ready, or among those that wait for an op."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,28 +39,76 @@ class TensorSpec:
 
 
 def output_spec(
-    stage: int, module: nn.Module, given: TensorSpec, device: torch.device, autocast: torch.dtype | None
+    stage: int,
+    module: nn.Module,
+    given: TensorSpec,
+    device: torch.device,
+    autocast: torch.dtype | None,
+    whence: str,
 ) -> TensorSpec:
-    """What a stage makes of such an input, found without computing it.
+    """What a stage makes of such an input, which comes from ``whence``, found without computing it.
 
     Raises
     ------
     InputError
         When the stage cannot take it, or gives something else than one tensor.
     """
-    whence = "the batch" if stage == 0 else f"stage {stage - 1}"
+    made = imagine(stage, module, (given,), device, autocast, whence)
+    if not isinstance(made, TensorSpec):
+        count = len(made) if isinstance(made, tuple) else "no"
+        raise InputError(f"stage {stage} gives {count} tensors: give one")
+    return made
+
+
+def imagine(
+    stage: int,
+    module: nn.Module,
+    given: tuple[Any, ...],
+    device: torch.device,
+    autocast: torch.dtype | None,
+    whence: str,
+) -> Any:
+    """What a module gives, found without computing it.
+
+    Parameters
+    ----------
+    stage, whence
+        What the module is, and whence its first input comes, in words.
+    module
+        It.
+    given
+        What it takes; specs stand for tensors, also within tuples.
+    device, autocast
+        Where and how it computes.
+
+    Returns
+    -------
+    What it gives, with specs for tensors.
+
+    Raises
+    ------
+    InputError
+        When it cannot take that.
+    """
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
         state: dict[str, Tensor] = {name: fake.from_tensor(t.detach()) for name, t in _state(module)}
-        x = torch.empty(given.shape, dtype=given.dtype, device=device)
+        fakes = _each(given, TensorSpec, lambda s: torch.empty(s.shape, dtype=s.dtype, device=device))
         try:
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                y = functional_call(module, state, (x,))
+                made = functional_call(module, state, fakes)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            raise InputError(f"stage {stage} cannot take what {whence} gives, {given}: {reason}") from error
-    if not isinstance(y, Tensor):
-        raise InputError(f"stage {stage} gives {len(y) if isinstance(y, tuple) else 'no'} tensors: give one")
-    return TensorSpec.of(y)
+            raise InputError(
+                f"stage {stage} cannot take what {whence} gives, {given[0]}: {reason}"
+            ) from error
+        return _each(made, Tensor, TensorSpec.of)
+
+
+def _each(nested: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """The same with everything of a kind changed, also within tuples."""
+    if isinstance(nested, tuple):
+        return tuple(_each(part, kind, change) for part in nested)
+    return change(nested) if isinstance(nested, kind) else nested
 
 
 def _state(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -108,7 +108,7 @@ class Stage:
         kept = self._kept.pop(microbatch)
         if kept.edge is not None:
             torch.autograd.backward(kept.edge, grad)
-        return _input_gradient(kept.x, _taken(kept.x))
+        return input_gradient(kept.x, taken(kept.x))
 
     def backward_input(self, microbatch: int, grad: Tensor) -> Tensor | None:
         """B: the gradient of the input is returned, that of the weights left for W."""
@@ -121,9 +121,9 @@ class Stage:
         elif kept.edge is not None and self._queue is not None:
             with self._queue.collecting() as work:
                 torch.autograd.backward(kept.edge, grad)
-            grad_x = _taken(kept.x)
+            grad_x = taken(kept.x)
         self._weight_work[microbatch] = work
-        return _input_gradient(kept.x, grad_x)
+        return input_gradient(kept.x, grad_x)
 
     def backward_weights(self, microbatch: int) -> None:
         """W: what B has left is added to ``.grad``."""
@@ -132,12 +132,17 @@ class Stage:
             work.pop(0)()  # what it holds is freed as it goes
 
 
-def _taken(x: Tensor) -> Tensor | None:
+def shares_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether writing one of two tensors may change the other."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def taken(x: Tensor) -> Tensor | None:
     """The gradient of an input, which then holds it no more: what waits for W may hold the input."""
     grad, x.grad = x.grad, None
     return grad
 
 
-def _input_gradient(x: Tensor, grad: Tensor | None) -> Tensor | None:
+def input_gradient(x: Tensor, grad: Tensor | None) -> Tensor | None:
     """Zeros where the output does not depend on the input, None where none is wanted."""
     return torch.zeros_like(x) if x.requires_grad and grad is None else grad

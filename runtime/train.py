@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 import traceback
@@ -30,6 +31,7 @@ from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage, next_token_loss
+from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
 from runtime.text import synthetic_text
@@ -72,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=30, help="optimizer steps (default %(default)s)")
     add("--microbatch-size", type=int, default=4, help="rows of a microbatch (default %(default)s)")
     add("--positions", type=int, default=32, help="tokens of a row (default %(default)s)")
+    add(
+        "--slice-positions",
+        type=_numbers,
+        metavar="N,N,…",
+        help="tokens of each sequence slice, where the schedule has slices (default as equal as can be)",
+    )
     add("--vocabulary", type=int, default=64, help="different tokens (default %(default)s)")
     add("--hidden", type=int, default=64, help="features (default %(default)s)")
     add("--heads", type=int, default=4, help="attention heads (default %(default)s)")
@@ -102,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
     add("--timeout", type=float, default=60.0, help="seconds a rank waits for another (default %(default)s)")
     return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers: write them as in 16,8,8")
+    return tuple(map(int, text.split(",")))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -160,7 +174,8 @@ def _write_timeline(path: str, runner: PipelineRunner) -> None:
 
 
 def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World) -> dict[int, nn.Module]:
-    num_stages = schedule.problem.num_stages
+    routes = Routes(schedule.problem)
+    num_stages = routes.num_model_stages
     config = LlamaConfig(
         vocabulary=options.vocabulary,
         hidden=options.hidden,
@@ -169,8 +184,7 @@ def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World)
         seed=options.seed,
     )
     modules: dict[int, nn.Module] = {
-        stage: build_stage(config, stage, num_stages).to(world.device)
-        for stage in schedule.problem.stages_by_rank[world.rank]
+        stage: build_stage(config, stage, num_stages).to(world.device) for stage in routes.held_by(world.rank)
     }
     if options.division == Division.DEFERRED:
         for module in modules.values():
@@ -190,6 +204,7 @@ def _make_runner(
         autocast=torch.bfloat16 if options.bfloat16 else None,
         recompute=options.recompute,
         exchange=Exchange(options.gradients),
+        slice_positions=options.slice_positions,
     )
 
     def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -230,7 +245,7 @@ def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mappi
         for optimizer in optimizers.values():
             optimizer.step()
         runner.gather()
-    if loss is not None and world.replica == 0:
+    if loss is not None and runner.is_first_with_loss:
         seconds = time.monotonic() - before
         print(f"step {number}  loss {loss.item():.6f}  {seconds:.3f} s", flush=True)
 

@@ -77,7 +77,7 @@ class RollingRun(StepRun):
         super().run(step)
         if kind in (OpKind.W, OpKind.BW):
             del used[microbatch]
-        if step.ends_stage:
+        if step.sums:
             self._update(stage)
 
     def loss(self, batch: int) -> Tensor | None:

@@ -1,9 +1,13 @@
 """The plan of sends and receives, without any process: what it holds, and that it cannot stall."""
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runtime.communication import global_order, plan_messages, plan_rank
+from runtime.routes import Routes
 from synth.baselines import baseline_orders
 from synth.errors import DeadlockError, InvalidOrdersError
 from synth.graph import build_graph, divided_in_orders
@@ -12,14 +16,17 @@ from synth.ops import Op, OpKind
 from synth.problem import Links
 from synth.timing import schedule_orders
 from tests.builders import DIVIDED, orders_of, two_by_two
+from tests.flow_builders import SUMMED, flows_with_orders, random_orders, two_directions
 from tests.strategies import problems_with_orders
+
+DRAWN = st.one_of(problems_with_orders(), flows_with_orders())
 
 
 def plans(problem, orders):
     return [plan_rank(problem, orders, rank) for rank in range(problem.num_ranks)]
 
 
-@given(problems_with_orders(links=(Links.FREE,)))
+@given(st.one_of(problems_with_orders(links=(Links.FREE,)), flows_with_orders()))
 @settings(deadline=None)
 def test_global_order_has_the_times_of_the_planner(drawn):
     problem, orders = drawn
@@ -29,7 +36,7 @@ def test_global_order_has_the_times_of_the_planner(drawn):
     assert [item.start for item in found] == sorted(item.start for item in found)
 
 
-@given(problems_with_orders())
+@given(DRAWN)
 @settings(deadline=None)
 def test_messages_are_the_edges_between_ranks(drawn):
     problem, orders = drawn
@@ -38,14 +45,14 @@ def test_messages_are_the_edges_between_ranks(drawn):
         (graph.op(producer), graph.op(consumer))
         for consumer in range(graph.num_ops)
         for producer, _ in graph.predecessors(consumer)
-        if graph.rank[producer] != graph.rank[consumer]
+        if graph.rank[producer] != graph.rank[consumer] and graph.op(consumer).kind is not OpKind.R
     }
     messages = plan_messages(problem, [timed.op for timed in global_order(problem, orders)])
     assert {(message.producer, message.consumer) for message in messages} == edges
     assert len(messages) == len(edges)
 
 
-@given(problems_with_orders())
+@given(DRAWN)
 @settings(deadline=None)
 def test_both_sides_of_every_direction_have_the_same_sequence(drawn):
     problem, orders = drawn
@@ -60,7 +67,7 @@ def test_both_sides_of_every_direction_have_the_same_sequence(drawn):
     assert sent == posted
 
 
-@given(problems_with_orders())
+@given(DRAWN)
 @settings(deadline=None)
 def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
     """The strictest network: a message leaves only when its receive is posted, one after the other."""
@@ -88,18 +95,38 @@ def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
     assert not any(queues.values())
 
 
-@given(problems_with_orders())
+@given(DRAWN)
 @settings(deadline=None)
-def test_last_op_that_adds_to_a_stage_is_marked_once(drawn):
+def test_a_sum_starts_once_on_every_holder_behind_all_that_adds_to_it(drawn):
     problem, orders = drawn
-    for plan in plans(problem, orders):
-        ends = [step.op.stage for step in plan if step.ends_stage]
-        assert sorted(ends) == sorted({step.op.stage for step in plan})
+    routes = Routes(problem)
+    for rank, plan in enumerate(plans(problem, orders)):
+        assert sorted(stage for step in plan for stage in step.sums) == list(routes.held_by(rank))
         for n, step in enumerate(plan):
-            if step.ends_stage:
-                assert all(
-                    later.op.stage != step.op.stage or later.op.kind is OpKind.F for later in plan[n + 1 :]
-                )
+            for later in plan[n + 1 :]:
+                adds = later.op.kind in (OpKind.W, OpKind.BW, OpKind.R)
+                assert not (adds and routes.model_stage(later.op.stage) in step.sums)
+
+
+@given(DRAWN)
+@settings(deadline=None)
+def test_sums_start_at_once_on_the_rank_that_is_last_and_in_one_order_on_all(drawn):
+    """No two ranks have two sums in different orders, and none waits for a sum that is not ready itself."""
+    problem, orders = drawn
+    routes = Routes(problem)
+    started = [[stage for step in plan for stage in step.sums] for plan in plans(problem, orders)]
+    for one, other in combinations(started, 2):
+        common = set(one) & set(other)
+        assert [stage for stage in one if stage in common] == [stage for stage in other if stage in common]
+    place = {timed.op: n for n, timed in enumerate(global_order(problem, orders))}
+    parts = {}
+    for op, n in place.items():
+        if op.kind in (OpKind.W, OpKind.BW, OpKind.R):
+            parts.setdefault(routes.model_stage(op.stage), []).append(n)
+    for plan in plans(problem, orders):
+        for step in plan:
+            for stage in step.sums:
+                assert place[step.op] <= max(parts[stage])
 
 
 def test_receives_are_posted_while_their_message_is_made():
@@ -128,6 +155,18 @@ def test_wrong_orders_are_named(name):
     *ranks, says = WRONG[name]
     with pytest.raises(InvalidOrdersError, match=says):
         plan_rank(two_by_two(DIVIDED), orders_of(*ranks), 0)
+
+
+def test_ops_that_a_flow_lacks_or_misses_are_named():
+    problem = two_directions(2, 1, SUMMED)
+    orders = list(map(list, random_orders(problem, 1)))
+    foreign, doubled = Op(OpKind.F, 0, 1), Op(OpKind.R, 0, 1)
+    for op in (foreign, doubled):
+        with pytest.raises(InvalidOrdersError, match=f"rank 0 runs {op}, which the problem lacks"):
+            plan_rank(problem, ((*orders[0], op), tuple(orders[1])), 0)
+    orders[0].remove(Op(OpKind.R, 0, 0))
+    with pytest.raises(InvalidOrdersError, match="no rank runs 0R0"):
+        plan_rank(problem, tuple(map(tuple, orders)), 0)
 
 
 def test_orders_that_wait_for_one_another_are_named():

@@ -51,8 +51,8 @@ def test_plan_is_that_of_a_document_of_so_many_batches(num_ranks, m, stage, batc
         rolling = rolled(short, m)
         assert list(replay(rolling, batches)) == global_order(whole, orders)
         for rank in range(num_ranks):
-            wanted = [replace(step, ends_stage=False) for step in plan_rank(whole, orders, rank)]
-            found = [replace(step, ends_stage=False) for step in plan_rolling(rolling, rank, batches, m)]
+            wanted = [replace(step, sums=()) for step in plan_rank(whole, orders, rank)]
+            found = [replace(step, sums=()) for step in plan_rolling(rolling, rank, batches, m)]
             assert found == wanted
 
 
@@ -61,7 +61,7 @@ def test_updates_end_with_the_last_backward_of_a_batch_or_of_each_microbatch(sta
     problem = uniform_problem(3, 8, stage)
     kind = OpKind.BW if stage is UNDIVIDED else OpKind.W
     for rank, unit in ((r, u) for r in range(3) for u in (1, 4)):
-        ends = [step.op for step in plan_rolling(rolled(problem, 4), rank, 3, unit) if step.ends_stage]
+        ends = [step.op for step in plan_rolling(rolled(problem, 4), rank, 3, unit) if step.sums]
         assert [(op.kind, op.microbatch) for op in ends] == [(kind, i) for i in range(unit - 1, 12, unit)]
 
 
