@@ -76,7 +76,7 @@ def memory_by_rank(plan: Plan) -> list[RankMemory]:
 
 def fits_at_all(plan: Plan) -> bool:
     """Whether some schedule fits every rank."""
-    return all(row.least_bytes <= row.limit_bytes for row in memory_by_rank(plan))
+    return fits(plan.problem, smallest_limits_bytes(plan.problem))
 
 
 def fits_1f1b(plan: Plan) -> bool:

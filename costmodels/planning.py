@@ -16,7 +16,7 @@ from costmodels.optimizer_state import StaticBytes, static_bytes
 from costmodels.partition import CutRules, cut_layers
 from costmodels.quantise import Quantiser
 from costmodels.roofline import Efficiencies, Machine, transfer_seconds
-from costmodels.stages import PassCost, StagePasses, layer_seconds, stage_passes
+from costmodels.stages import LayerCost, PassCost, StagePasses, layer_costs, passes_of
 from costmodels.training import Training
 from synth.errors import InputError
 from synth.placement import PlacementKind, place
@@ -115,9 +115,10 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
     layers, machine = model_layers(model, training), cluster.machine(training)
     held = _held(layers, model, training, one_rank=placement.stage_to_rank[0] == placement.stage_to_rank[-1])
     limit_bytes = cluster.memory_limit_bytes(max(layer.transient_bytes for layer in layers if layer.is_block))
-    cuts, cut_fits = _cut(layers, held, machine, pipeline, limit_bytes)
+    costs = layer_costs(layers, machine)
+    cuts, cut_fits = _cut(layers, costs, held, pipeline, limit_bytes)
     stage_layers = tuple(layers[first:last] for first, last in pairwise(cuts))
-    passes = [stage_passes(stage, machine) for stage in stage_layers]
+    passes = [passes_of(costs[first:last]) for first, last in pairwise(cuts)]
     statics = [_sum(held[first:last]) for first, last in pairwise(cuts)]
     quantiser = Quantiser(tick_seconds=pipeline.tick_seconds)
     transfers = _transfer_seconds(model, training, pipeline, cluster)
@@ -127,7 +128,7 @@ def make_plan(model: ModelShape, training: Training, pipeline: Pipeline, cluster
         num_microbatches=pipeline.num_microbatches,
         placement=placement,
         stages=tuple(
-            _stage_costs(stage, static.total, named, quantiser, pipeline)
+            _stage_costs(stage, static, training.weight_versions, named, quantiser, pipeline)
             for stage, static, named in zip(passes, statics, stage_layers, strict=True)
         ),
         transfer_ticks=tuple(tuple(quantiser.ticks(s, least=0) for s in row) for row in transfers),
@@ -249,17 +250,17 @@ def _sum(parts: Iterable[StaticBytes]) -> StaticBytes:
 
 def _cut(
     layers: Sequence[Layer],
+    costs: Sequence[LayerCost],
     statics: Sequence[StaticBytes],
-    machine: Machine,
     pipeline: Pipeline,
     limit_bytes: int,
 ) -> tuple[tuple[int, ...], bool]:
     """The first layer of every stage and their number, and whether every rank can hold its own."""
     chain = Chain(
-        costs=tuple(round(layer_seconds(layer, machine) * _PER_SECOND) for layer in layers),
+        costs=tuple(round(cost.seconds * _PER_SECOND) for cost in costs),
         static_bytes=tuple(static.total for static in statics),
-        kept_bytes=tuple(layer.kept_bytes for layer in layers),
-        extra_bytes=tuple(layer.backward_extra_bytes for layer in layers),
+        kept_bytes=tuple(cost.kept_bytes for cost in costs),
+        extra_bytes=tuple(cost.backward_extra_bytes for cost in costs),
         may_cut_before=tuple(not layer.stays_with_previous for layer in layers),
         blocks=tuple(layer.is_block for layer in layers),
     )
@@ -295,7 +296,7 @@ def _offered(passes: StagePasses, pipeline: Pipeline) -> list[PassCost]:
 
 
 def _stage_costs(
-    passes: StagePasses, static: int, layers: tuple[Layer, ...], quantiser: Quantiser, pipeline: Pipeline
+    passes: StagePasses, static: StaticBytes, versions: int, layers: tuple[Layer, ...], quantiser: Quantiser, pipeline: Pipeline
 ) -> StageCosts:
     def cost(given: PassCost) -> OpCost:
         ticks = quantiser.ticks(given.seconds)
@@ -311,6 +312,8 @@ def _stage_costs(
         B=b if pipeline.divided else None,
         W=w if pipeline.divided else None,
         BW=whole,
-        static_bytes=static,
+        static_bytes=static.total - (versions - 1) * static.weights // versions,
+        weight_bytes=static.weights // versions,
+        weight_versions=versions,
         layers=tuple(module for layer in layers for module in layer.modules),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from costmodels.layers import Layer
 from costmodels.roofline import Machine
+from costmodels.training import Recompute
 from synth.ops import OpKind
 
 
@@ -43,30 +44,90 @@ class StagePasses:
     BW: PassCost
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """One layer on a machine: what a stage of such layers is the sum of.
+
+    Parameters
+    ----------
+    forward_s, input_gradient_s, weight_gradient_s, backward_s
+        Seconds of F, B, W and BW.
+    kept_bytes, held_for_w_bytes, backward_extra_bytes
+        As the layer's.
+    """
+
+    forward_s: float
+    input_gradient_s: float
+    weight_gradient_s: float
+    backward_s: float
+    kept_bytes: int
+    held_for_w_bytes: int
+    backward_extra_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """F, B and W together."""
+        return self.forward_s + self.input_gradient_s + self.weight_gradient_s
+
+
+def layer_costs(layers: Sequence[Layer], machine: Machine) -> list[LayerCost]:
+    """The cost of every layer; those that share their operations, as blocks of one shape do, are costed once."""
+    known: dict[tuple[int, int, Recompute, bool], LayerCost] = {}
+
+    def cost(layer: Layer) -> LayerCost:
+        alike = id(layer.operations), layer.input_bytes, layer.recompute, layer.is_block
+        if alike not in known:
+            known[alike] = _layer_cost(layer, machine)
+        return known[alike]
+
+    return [cost(layer) for layer in layers]
+
+
+def _layer_cost(layer: Layer, machine: Machine) -> LayerCost:
+    return LayerCost(
+        forward_s=machine.seconds(layer.works(OpKind.F)),
+        input_gradient_s=machine.seconds(layer.works(OpKind.B)),
+        weight_gradient_s=machine.seconds(layer.works(OpKind.W)),
+        backward_s=machine.seconds(layer.works(OpKind.BW)),
+        kept_bytes=layer.kept_bytes,
+        held_for_w_bytes=layer.held_for_w_bytes,
+        backward_extra_bytes=layer.backward_extra_bytes,
+    )
+
+
 def layer_seconds(layer: Layer, machine: Machine) -> float:
     """F, B and W of one layer together."""
-    return sum(machine.seconds(layer.works(kind)) for kind in (OpKind.F, OpKind.B, OpKind.W))
+    return _layer_cost(layer, machine).seconds
 
 
 def stage_passes(layers: Sequence[Layer], machine: Machine) -> StagePasses:
     """What the ops of a stage of these layers take, hold and free."""
+    return passes_of(layer_costs(layers, machine))
 
-    def seconds(kind: OpKind) -> float:
-        return sum(machine.seconds(layer.works(kind)) for layer in layers)
 
+def passes_of(layers: Sequence[LayerCost]) -> StagePasses:
+    """What the ops of a stage of layers with these costs take, hold and free."""
     kept = sum(layer.kept_bytes for layer in layers)
     held_for_w = sum(layer.held_for_w_bytes for layer in layers)
     risen = backward_rise_bytes(layers, divided=True)
     risen_whole = backward_rise_bytes(layers, divided=False)
     return StagePasses(
-        F=PassCost(seconds=seconds(OpKind.F), alloc_bytes=kept),
-        B=PassCost(seconds=seconds(OpKind.B), alloc_bytes=risen, free_bytes=kept + risen - held_for_w),
-        W=PassCost(seconds=seconds(OpKind.W), free_bytes=held_for_w),
-        BW=PassCost(seconds=seconds(OpKind.BW), alloc_bytes=risen_whole, free_bytes=kept + risen_whole),
+        F=PassCost(seconds=sum(layer.forward_s for layer in layers), alloc_bytes=kept),
+        B=PassCost(
+            seconds=sum(layer.input_gradient_s for layer in layers),
+            alloc_bytes=risen,
+            free_bytes=kept + risen - held_for_w,
+        ),
+        W=PassCost(seconds=sum(layer.weight_gradient_s for layer in layers), free_bytes=held_for_w),
+        BW=PassCost(
+            seconds=sum(layer.backward_s for layer in layers),
+            alloc_bytes=risen_whole,
+            free_bytes=kept + risen_whole,
+        ),
     )
 
 
-def backward_rise_bytes(layers: Sequence[Layer], *, divided: bool) -> int:
+def backward_rise_bytes(layers: Sequence[Layer] | Sequence[LayerCost], *, divided: bool) -> int:
     """How far the backward of one microbatch rises above what F left behind.
 
     While it is in a layer it holds, beside what F kept, what it computes again. When it leaves the layer,

@@ -82,10 +82,15 @@ def orders_in(cells: Cells, problem: Problem, source: str) -> RankOrders:
     InputError
         Naming row and column of the first fault, and how many more there are.
     """
-    if faults := find_faults(cells, problem):
+    refuse(find_faults(cells, problem), source)
+    return orders_of(cells.placed, problem.num_ranks)
+
+
+def refuse(faults: Sequence[str], source: str) -> None:
+    """Raise an InputError of the first fault and how many more there are, where there is any."""
+    if faults:
         more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InputError(f"{source + ': ' if source else ''}{faults[0]}{more}")
-    return orders_of(cells.placed, problem.num_ranks)
 
 
 def orders_of(placed: Iterable[PlacedOp], num_ranks: int) -> RankOrders:

@@ -148,16 +148,8 @@ def as_chain(problem: Problem) -> Problem:
         return problem
     if not problem.feeds:
         return replace(problem, stages=tuple(replace(costs, R=None) for costs in problem.stages))
-    first = problem.feeds[0].microbatches
-    numbered = [stage for stage, feed in enumerate(problem.feeds) if feed.microbatches == first]
-    slices = [
-        tuple(held) for _, held in groupby(numbered, key=lambda stage: problem.feeds[stage].model_stage)
-    ]
-    try:
-        is_other = _is_no_lay_out(problem, slices)
-    except InvalidProblemError:  # what would be directions share a microbatch
-        is_other = True
-    if is_other:
+    slices = _slices_of_first_direction(problem)
+    if laid_out_of(problem) is None:
         raise InvalidProblemError(
             "stages", "no directions and slices of one chain", "give bytes, not multiples"
         )
@@ -169,20 +161,38 @@ def as_chain(problem: Problem) -> Problem:
     )
 
 
-def _is_no_lay_out(problem: Problem, slices: Sequence[tuple[int, ...]]) -> bool:
-    """Whether a problem's stages are others than the directions and slices of one chain would be."""
-    model_stages = len(slices)
+def laid_out_of(problem: Problem) -> tuple[int, int] | None:
+    """How many directions and how many slices of one chain the stages are.
+
+    Returns
+    -------
+    ``(1, 1)`` for a chain; None where the stages are no such directions and slices, as those of BPipe.
+    """
+    if not problem.feeds:
+        return 1, 1
+    slices = _slices_of_first_direction(problem)
     num_slices = len(slices[0])
-    per_direction = model_stages * num_slices
+    per_direction = len(slices) * num_slices
     if any(len(held) != num_slices for held in slices) or problem.num_stages % per_direction:
-        return True
+        return None
     directions = []
     for begin in range(0, problem.num_stages, per_direction):
         ranks = problem.stage_to_rank[begin : begin + per_direction : num_slices]
         directions.append(Direction(ranks, problem.feeds[begin].microbatches))
     placed = [[problem.stages[stage] for stage in held] for held in slices]
-    flow = lay_out(placed, directions)
-    return flow.feeds != problem.feeds or flow.stage_to_rank != problem.stage_to_rank
+    try:
+        flow = lay_out(placed, directions)
+    except InvalidProblemError:  # what would be directions share a microbatch
+        return None
+    as_laid_out = flow.feeds == problem.feeds and flow.stage_to_rank == problem.stage_to_rank
+    return (len(directions), num_slices) if as_laid_out else None
+
+
+def _slices_of_first_direction(problem: Problem) -> list[tuple[int, ...]]:
+    """By model stage, the stages that carry what the first stage carries."""
+    first = problem.feeds[0].microbatches
+    numbered = [stage for stage, feed in enumerate(problem.feeds) if feed.microbatches == first]
+    return [tuple(held) for _, held in groupby(numbered, key=lambda stage: problem.feeds[stage].model_stage)]
 
 
 def _together(slices: Sequence[StageCosts]) -> StageCosts:

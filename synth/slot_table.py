@@ -6,7 +6,8 @@ communication. A row is a rank, a column a slot, a cell the op that runs, as ``2
 slot. An op that lasts several slots stands in each of them, side by side: every op runs once, so equal
 neighbours are one op.
 
-Read are the orders. A schedule in which no op could start earlier comes back as it was, times included.
+Read are the orders, of a table in which every op stands behind what it waits for. A schedule in which no op
+could start earlier comes back as it was, times included.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from types import MappingProxyType
+from typing import NamedTuple
 
-from synth.cells import Cells, PlacedOp, orders_in, placed_as_run, read_rows, shown
+from synth.cells import Cells, PlacedOp, orders_in, placed_as_run, read_rows, refuse, shown
 from synth.errors import InputError, InvalidOrdersError
+from synth.graph import build_graph, divided_in_orders
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Links, OpCost, Problem, StageCosts, uniform_transfers
 from synth.schedule import Schedule
@@ -31,6 +35,14 @@ _UNIT_SLOTS: Mapping[OpKind, int] = MappingProxyType(
 )
 _LETTERS: Mapping[OpKind, str] = MappingProxyType({kind: kind.value for kind in OpKind})
 _LONGEST_CELL = 40
+
+
+class _Span(NamedTuple):
+    """The cells of an op: a row, and the columns from the first to the last."""
+
+    row: int
+    first: int
+    last: int
 
 
 def unit_problem(problem: Problem, *, slot_ticks: int | None = None) -> Problem:
@@ -118,8 +130,6 @@ def to_slot_table_that_fits(schedule: Schedule) -> str:
 def from_slot_table(text: str, problem: Problem, source: str = "") -> RankOrders:
     """Read the orders of a table.
 
-    Orders that deadlock are refused only where they are given times, by :func:`schedule_from_slot_table`.
-
     Parameters
     ----------
     text
@@ -132,9 +142,12 @@ def from_slot_table(text: str, problem: Problem, source: str = "") -> RankOrders
     Raises
     ------
     InputError
-        Naming row and column of the first fault, and how many more there are.
+        Naming row and column of the first fault, and how many more there are; an op that is no later than
+        one it waits for is such a fault.
     """
-    return orders_in(_read_cells(text), problem, source)
+    orders = orders_in(_read_cells(text), problem, source)
+    refuse(_too_early(_spans(text), problem, orders), source)
+    return orders
 
 
 def schedule_from_slot_table(text: str, problem: Problem, source: str = "") -> Schedule:
@@ -146,8 +159,6 @@ def schedule_from_slot_table(text: str, problem: Problem, source: str = "") -> S
     ------
     InputError
         As :func:`from_slot_table`.
-    DeadlockError
-        When the ranks wait for one another.
     """
     orders = from_slot_table(text, problem, source)
     return schedule_orders(placed_as_run(problem, orders), orders)
@@ -206,6 +217,37 @@ def _read_cells(text: str) -> Cells:
     return Cells(
         placed=tuple(placed), faults=tuple(faults), blank=tuple(blank), num_rows=len(rows), letters=_LETTERS
     )
+
+
+def _spans(text: str) -> dict[Op, _Span]:
+    """Where every op stands, in a table without faults."""
+    spans = {}
+    for row, words in enumerate(read_rows(text)[0], start=1):
+        changes = [*_where_changed(words), (len(words) + 1, "")]
+        for (first, word), (behind, _) in pairwise(changes):
+            if word:
+                spans[Op.parse(word)] = _Span(row, first, behind - 1)
+    return spans
+
+
+def _too_early(spans: Mapping[Op, _Span], problem: Problem, orders: RankOrders) -> list[str]:
+    """A sentence for every op that begins before all it waits for has ended, the leftmost first."""
+    graph = build_graph(problem, divided_in_orders(problem, orders))
+    ops = [graph.op(number) for number in range(graph.num_ops)]
+    faults = []
+    for number, op in enumerate(ops):
+        begin = spans[op]
+        late = [
+            ops[source] for source, _ in graph.predecessors(number) if spans[ops[source]].last >= begin.first
+        ]
+        if late:
+            end = spans[late[0]]
+            told = (
+                f"row {begin.row}, column {begin.first} is {op}: it waits for {late[0]}, which ends in row "
+                f"{end.row}, column {end.last}; put it behind"
+            )
+            faults.append((begin.first, begin.row, told))
+    return [told for *_, told in sorted(faults)]
 
 
 def _where_changed(words: list[str]) -> Iterator[tuple[int, str]]:

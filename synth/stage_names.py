@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
+from synth.flows import laid_out_of
 from synth.problem import Problem
 
-
-def num_directions(problem: Problem) -> int:
-    """How many pipelines there are: as many as sets of microbatches that stages carry, one in a chain."""
-    return max(1, len(set(_carried(problem))))
-
-
-def num_slices(problem: Problem) -> int:
-    """Into how many sequence slices microbatches are cut, 1 in a chain."""
-    return max((feed.slice + 1 for feed in problem.feeds), default=1)
+_MOST_NAMED = 4
+"""So many microbatches, at most, a name lists."""
 
 
 def shape_words(problem: Problem) -> str:
@@ -23,32 +17,50 @@ def shape_words(problem: Problem) -> str:
     '2 stages'
     """
     words = f"{problem.num_stages} stages"
-    if num_directions(problem) > 1:
-        words += f" in {num_directions(problem)} directions"
-    if num_slices(problem) > 1:
-        words += f"{' and' if num_directions(problem) > 1 else ' in'} {num_slices(problem)} slices"
-    return words
+    laid_out = laid_out_of(problem)
+    if laid_out is None:
+        return f"{words} for {len({feed.model_stage for feed in problem.feeds})} of the model"
+    names = zip(laid_out, ("directions", "slices"), strict=True)
+    several = " and ".join(f"{count} {name}" for count, name in names if count > 1)
+    return f"{words} in {several}" if several else words
 
 
-def stage_name(problem: Problem, stage: int) -> str:
-    """What one stage of a flow is, such as ``stage 2 of direction 1, slice 0``."""
-    feed = problem.feeds[stage]
-    words = f"stage {feed.model_stage}"
-    if num_directions(problem) > 1:
-        known = list(dict.fromkeys(_carried(problem)))
-        words += f" of direction {known.index(feed.microbatches)}"
-    if num_slices(problem) > 1:
-        words += f", slice {feed.slice}"
-    return words
+def names_of_stages(problem: Problem) -> list[str]:
+    """What every stage of a flow is, such as ``stage 2 of direction 1, slice 0``; none for a chain.
+
+    Where the stages are no directions and slices, by the microbatches that they carry instead.
+    """
+    laid_out = laid_out_of(problem)
+    return [_stage_name(problem, stage, laid_out) for stage in range(len(problem.feeds))]
 
 
 def how_stages_read(problem: Problem) -> str:
     """One line for a legend: what the number of a flow's stage means, by its last one; none for a chain."""
-    if num_directions(problem) == num_slices(problem) == 1:
+    laid_out = laid_out_of(problem)
+    if laid_out == (1, 1):
         return ""
     last = problem.num_stages - 1
-    return f"stage {last} = {stage_name(problem, last)}"
+    return f"stage {last} = {_stage_name(problem, last, laid_out)}"
 
 
-def _carried(problem: Problem) -> list[tuple[int, ...]]:
-    return [feed.microbatches for feed in problem.feeds]
+def _stage_name(problem: Problem, stage: int, laid_out: tuple[int, int] | None) -> str:
+    feed = problem.feeds[stage]
+    words = f"stage {feed.model_stage}"
+    if laid_out is None:
+        return f"{words} of the model, {_slice_words(problem, stage)}{_carried_words(feed.microbatches)}"
+    directions, slices = laid_out
+    if directions > 1:
+        words += f" of direction {stage // (problem.num_stages // directions)}"
+    if slices > 1:
+        words += f", slice {feed.slice}"
+    return words
+
+
+def _slice_words(problem: Problem, stage: int) -> str:
+    is_sliced = any(feed.slice for feed in problem.feeds)
+    return f"slice {problem.feeds[stage].slice}, " if is_sliced else ""
+
+
+def _carried_words(microbatches: tuple[int, ...]) -> str:
+    shown = [str(i) for i in microbatches[:_MOST_NAMED]] + ["…"] * (len(microbatches) > _MOST_NAMED)
+    return f"microbatch{'es' if len(microbatches) > 1 else ''} {', '.join(shown)}"

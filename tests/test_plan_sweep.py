@@ -203,7 +203,7 @@ def test_a_buffered_document_is_not_flushed():
     )
     verdict = sweep(recipe, SerialExecutor()).ranking()[0]
     draft = recipe.draft(verdict.key)
-    document = schedule_document(draft, "2bw")
+    document = schedule_document(draft, "pipedream-2bw")
     assert document.schedule.problem.num_microbatches == 3 * draft.problem.num_microbatches
     spans = []
     for batches in (1, 2):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import problems, problems_with_orders
 
 from synth.baselines import baseline_orders
-from synth.errors import DeadlockError, InputError, InvalidOrdersError
+from synth.errors import InputError, InvalidOrdersError
 from synth.instances import load_instance
 from synth.ops import OpKind, TimedOp
 from synth.placement import PlacementKind, place
@@ -100,7 +100,7 @@ def test_what_no_table_shows_is_refused(rows, message):
 
 
 def test_rows_may_be_ragged_and_padded():
-    text = "0F0, 0F1 ,0B0,0W0,0B1,0W1,,,\n,1F0,1B0,1F1,1B1,1W0,1W1\n"
+    text = "0F0, 0F1 ,,0B0,0W0,0B1,0W1,,,\n,1F0,1B0,1F1,1B1,1W0,1W1\n"
     expected = orders_of("0F0 0F1 0B0 0W0 0B1 0W1", "1F0 1B0 1F1 1B1 1W0 1W1")
     assert from_slot_table(text, two_by_two()) == expected
 
@@ -168,10 +168,19 @@ def read_or_hear(text):
         return 0, str(error)
 
 
-def test_deadlock_says_who_waits():
-    text = "0B0,0F0,0W0\n1F0,1B0,1W0\n"
-    with pytest.raises(DeadlockError, match="rank 0 is at 0B0, which waits for 0F0, 1B0"):
-        schedule_from_slot_table(text, two_by_two(num_microbatches=1))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0B0,0F0,0W0\n,,1F0,1B0,1W0\n", r"row 1, column 1 is 0B0: it waits for 0F0, .* row 1, column 2"),
+        ("0F0,,,0B0,0W0\n1F0,1B0,1W0\n", r"row 2, column 1 is 1F0: it waits for 0F0, .* row 1, column 1"),
+        ("0F0,0F0,,,0B0,0W0\n,1F0,1B0,1W0\n", r"row 2, column 2 is 1F0: it waits for 0F0, .* column 2"),
+        ("0F0,,,0B0,0W0\n,1F0,1B0,1B0,1W0\n", r"row 1, column 4 is 0B0: it waits for 1B0, .* column 4"),
+        ("0F0,,0W0,0B0\n,1F0,1B0,1W0\n", r"row 1, column 3 is 0W0: it waits for 0B0, .* column 4"),
+    ],
+)
+def test_an_op_before_what_it_waits_for_is_impossible(text, message):
+    with pytest.raises(InputError, match=message):
+        from_slot_table(text, two_by_two(num_microbatches=1))
 
 
 # The idealised problem.

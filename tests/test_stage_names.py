@@ -1,11 +1,14 @@
 """What the stages of flows are called."""
 
+from dataclasses import replace
+
 from test_flows import SUMMED, two_directions, two_slices
 
-from synth.flows import Direction, lay_out
+from synth.baselines import baseline_problem
+from synth.flows import Direction, laid_out_of, lay_out
 from synth.placement import Placement
 from synth.problem import Problem, uniform_problem, uniform_transfers
-from synth.stage_names import how_stages_read, num_directions, num_slices, shape_words, stage_name
+from synth.stage_names import how_stages_read, names_of_stages, shape_words
 
 
 def directions_of_slices() -> Problem:
@@ -23,18 +26,19 @@ def directions_of_slices() -> Problem:
 
 def test_directions():
     problem = two_directions()
-    assert (num_directions(problem), num_slices(problem)) == (2, 1)
+    assert laid_out_of(problem) == (2, 1)
     assert shape_words(problem) == "4 stages in 2 directions"
-    names = [stage_name(problem, stage) for stage in range(4)]
-    assert names == [f"stage {stage} of direction {way}" for way in (0, 1) for stage in (0, 1)]
+    assert names_of_stages(problem) == [
+        f"stage {stage} of direction {way}" for way in (0, 1) for stage in (0, 1)
+    ]
     assert how_stages_read(problem) == "stage 3 = stage 1 of direction 1"
 
 
 def test_slices():
     problem = two_slices()
-    assert (num_directions(problem), num_slices(problem)) == (1, 2)
+    assert laid_out_of(problem) == (1, 2)
     assert shape_words(problem) == "4 stages in 2 slices"
-    assert stage_name(problem, 2) == "stage 1, slice 0"
+    assert names_of_stages(problem)[2] == "stage 1, slice 0"
     assert how_stages_read(problem) == "stage 3 = stage 1, slice 1"
 
 
@@ -42,11 +46,27 @@ def test_both():
     problem = directions_of_slices()
     assert shape_words(problem) == "8 stages in 2 directions and 2 slices"
     assert how_stages_read(problem) == "stage 7 = stage 1 of direction 1, slice 1"
-    assert stage_name(problem, 4) == "stage 0 of direction 1, slice 0"
+    assert names_of_stages(problem)[4] == "stage 0 of direction 1, slice 0"
 
 
 def test_a_chain_needs_no_words():
-    for stage in (SUMMED,):
-        problem = uniform_problem(2, 2, stage)
-        assert how_stages_read(problem) == ""
-        assert shape_words(problem) == "2 stages"
+    problem = uniform_problem(2, 2, SUMMED)
+    assert (how_stages_read(problem), shape_words(problem), names_of_stages(problem)) == ("", "2 stages", [])
+
+
+def test_stages_that_are_no_directions_go_by_their_microbatches():
+    """The stages of BPipe carry different microbatches, and run the same way."""
+    problem = baseline_problem("bpipe", uniform_problem(5, 6, SUMMED))
+    assert laid_out_of(problem) is None
+    assert shape_words(problem) == f"{problem.num_stages} stages for 5 of the model"
+    assert names_of_stages(problem)[:2] == [
+        "stage 0 of the model, microbatches 0, 1, 2, 5",
+        "stage 0 of the model, microbatches 3, 4",
+    ]
+    assert how_stages_read(problem).endswith(" = stage 4 of the model, microbatches 0, 1, 2, 3, …")
+
+
+def test_a_chain_that_names_its_feeds_needs_no_words():
+    flow = lay_out([[SUMMED]] * 2, [Direction((0, 1), (0, 1))])
+    problem = replace(uniform_problem(2, 2, SUMMED), feeds=flow.feeds)
+    assert (how_stages_read(problem), shape_words(problem)) == ("", "2 stages")

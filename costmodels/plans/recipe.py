@@ -13,16 +13,14 @@ from costmodels.model_shape import ModelShape
 from costmodels.optimizer_state import static_bytes
 from costmodels.planning import Pipeline, Plan, boundary_bytes, make_plan
 from costmodels.plans.fleet import Fleet
-from costmodels.plans.seats import Seats
+from costmodels.plans.seats import SeatOrder, Seats
 from costmodels.plans.shapes import Shape, Space
 from costmodels.plans.traffic import all_reduce_s, transfer_matrix_s
 from costmodels.quantise import Quantiser
-from costmodels.roofline import Machine
-from costmodels.stages import layer_seconds
+from costmodels.stages import layer_costs
 from costmodels.training import Training
 from synth.drafts import Draft, Outline, WeightPolicy
 from synth.errors import InputError
-from synth.ops import OpKind
 
 TICK_SECONDS = 1e-6
 
@@ -36,7 +34,7 @@ class Totals:
     work_s
         F, B and W of all layers.
     chain_s
-        F and B of all layers: one microbatch down and up.
+        F and B of all layers: one microbatch down and up; the embedding gives no gradient.
     longest_part_s
         Of the layers between two places where the model may be cut.
     held_bytes
@@ -107,6 +105,7 @@ class PlanRecipe:
         self.model, self.training, self.fleet, self.space = model, training, fleet, space
         self.sequence_parallel, self.zero_stage = sequence_parallel, zero_stage
         self._totals: dict[Training, Totals | str] = {}
+        self._planned: tuple[Shape, Plan] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without what was computed so far: another process needs little of it."""
@@ -180,19 +179,24 @@ class PlanRecipe:
         )
 
     def plan(self, shape: Shape) -> Plan:
-        """The shape as the cost model plans it, one replica on a cluster of its own."""
-        return make_plan(
-            self.model,
-            self.training_of(shape),
-            Pipeline(
-                num_ranks=shape.pp,
-                num_microbatches=self.num_microbatches(shape),
-                chunks=shape.chunks,
-                kind=shape.placement,
-                tick_seconds=TICK_SECONDS,
-            ),
-            self.fleet.cluster,
+        """The shape as the cost model plans it, one replica on a cluster of its own.
+
+        Who are neighbours changes nothing in it, and such shapes mostly come one after the other.
+        """
+        wanted = replace(shape, seats=SeatOrder.STAGES)
+        if self._planned is None or self._planned[0] != wanted:
+            self._planned = wanted, self._make_plan(wanted)
+        return self._planned[1]
+
+    def _make_plan(self, shape: Shape) -> Plan:
+        pipeline = Pipeline(
+            num_ranks=shape.pp,
+            num_microbatches=self.num_microbatches(shape),
+            chunks=shape.chunks,
+            kind=shape.placement,
+            tick_seconds=TICK_SECONDS,
         )
+        return make_plan(self.model, self.training_of(shape), pipeline, self.fleet.cluster)
 
     def training_of(self, shape: Shape) -> Training:
         """How a shape trains the model."""
@@ -245,27 +249,22 @@ class PlanRecipe:
 
     def _sum(self, training: Training) -> Totals:
         layers, cluster = model_layers(self.model, training), self.fleet.cluster
-        machine = cluster.machine(training)
-        work = [layer_seconds(layer, machine) for layer in layers]
+        costs = layer_costs(layers, cluster.machine(training))
+        work = [cost.seconds for cost in costs]
         tied = self.model.modules.head if self.model.tied else None
         static = sum(static_bytes(layer, training).total for layer in layers if layer.modules != (tied,))
         blocks = [layer for layer in layers if layer.is_block]
         return Totals(
             work_s=sum(work),
-            chain_s=sum(_way_s(layer, machine) for layer in layers),
+            chain_s=sum(cost.forward_s + cost.input_gradient_s for cost in costs),
             longest_part_s=_longest_part(layers, work),
-            held_bytes=static + sum(layer.kept_bytes for layer in layers),
+            held_bytes=static + sum(cost.kept_bytes for cost in costs),
             num_blocks=len(blocks),
             block_static_bytes=min(static_bytes(layer, training).total for layer in blocks),
             block_kept_bytes=min(layer.kept_bytes for layer in blocks),
             block_extra_bytes=min(layer.backward_extra_bytes for layer in blocks),
             limit_bytes=cluster.memory_limit_bytes(max(layer.transient_bytes for layer in blocks)),
         )
-
-
-def _way_s(layer: Layer, machine: Machine) -> float:
-    """A layer's part of one microbatch's way down and up; the embedding gives no gradient."""
-    return machine.seconds(layer.works(OpKind.F)) + machine.seconds(layer.works(OpKind.B))
 
 
 def _longest_part(layers: tuple[Layer, ...], work: list[float]) -> float:

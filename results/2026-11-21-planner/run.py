@@ -116,7 +116,7 @@ def _gpt_row(size: str, gpus: int, batch: int, kind: str) -> dict[str, object]:
     fleet = v100s(gpus)
     match kind:
         case "2bw":
-            recipe, schedules = _recipe(size, fleet, batch, weights=BUFFERED, tp=(1,)), ("2bw",)
+            recipe, schedules = _recipe(size, fleet, batch, weights=BUFFERED, tp=(1,)), ("pipedream-2bw",)
         case "flush":
             recipe, schedules = _recipe(size, fleet, batch, weights=FLUSH, tp=(1,)), ("1f1b",)
         case "gpipe":

@@ -8,10 +8,10 @@ from fractions import Fraction
 from synth.bounds.bound import Bound
 from synth.bounds.chains import (
     backward_tails,
+    climbs_ticks,
     forward_heads,
     gradient_ticks,
     round_trip_ticks,
-    way_back_ticks,
 )
 from synth.bounds.memory_area import memory_area_bound
 from synth.bounds.relaxation import relax, relaxable_ranks
@@ -99,18 +99,15 @@ def there_and_back_bound(problem: Problem) -> Bound:
     to come all the way back before the near rank can run its own last backward. All of that lies between the
     near rank's first start and last end. Holds for both objectives.
     """
-    heads, best = forward_heads(problem), Bound("there and back", 0, "")
-    for near in range(problem.num_ranks):
-        for far in range(problem.num_ranks):
-            first, turn = problem.stages_by_rank[near][0], problem.stages_by_rank[far][0]
+    heads, climbs, best = forward_heads(problem), climbs_ticks(problem), Bound("there and back", 0, "")
+    stages_by_rank = problem.stages_by_rank
+    busy_ticks = [_up_to_last_backward_ticks(problem, held) for held in stages_by_rank]
+    for near, (first, *_) in enumerate(stages_by_rank):
+        for far, (turn, *_) in enumerate(stages_by_rank):
             if first > turn:
                 continue
-            there = heads[turn] - heads[first]
-            stages = [
-                (problem.stages[s].F.ticks, gradient_ticks(problem, s)) for s in problem.stages_by_rank[far]
-            ]
-            busy = problem.num_microbatches * sum(map(sum, stages)) - gradient_ticks(problem, turn)
-            back = way_back_ticks(problem, turn, first) + problem.stages[first].least_backward_ticks
+            there, busy = heads[turn] - heads[first], busy_ticks[far]
+            back = climbs[turn] - climbs[first] + problem.stages[first].least_backward_ticks
             if there + busy + back > best.ticks:
                 best = Bound(
                     "there and back",
@@ -119,6 +116,12 @@ def there_and_back_bound(problem: Problem) -> Bound:
                     f"{there} ticks, works {busy} until its last backward, and is back in {back}",
                 )
     return best
+
+
+def _up_to_last_backward_ticks(problem: Problem, held: Sequence[int]) -> int:
+    """A rank's forwards and backwards, but for the last backward of its first stage."""
+    passes = sum(problem.stages[stage].F.ticks + gradient_ticks(problem, stage) for stage in held)
+    return problem.num_microbatches * passes - gradient_ticks(problem, held[0])
 
 
 def first_backward_bound(problem: Problem) -> Bound:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from synth.problem import Problem
 
 
@@ -43,10 +45,17 @@ def backward_tails(problem: Problem) -> list[int]:
 
 def way_back_ticks(problem: Problem, last: int, first: int) -> int:
     """The least time from the start of a stage's backward to the start of that of an earlier stage."""
-    return sum(
-        gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1)
-        for stage in range(first + 1, last + 1)
-    )
+    return sum(_step_up_ticks(problem, stage) for stage in range(first + 1, last + 1))
+
+
+def climbs_ticks(problem: Problem) -> list[int]:
+    """For every stage, the least time from the start of its backward to the start of that of stage 0."""
+    return list(accumulate((_step_up_ticks(problem, s) for s in range(1, problem.num_stages)), initial=0))
+
+
+def _step_up_ticks(problem: Problem, stage: int) -> int:
+    """From the start of a stage's backward to the start of that of the stage before."""
+    return gradient_ticks(problem, stage) + problem.lag_ticks(stage, stage - 1)
 
 
 def gradient_ticks(problem: Problem, stage: int) -> int:

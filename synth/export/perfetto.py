@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 from synth.export.shown import Shown
 from synth.export.torch_names import torch_action
 from synth.ops import Op
-from synth.problem import Problem
 from synth.schedule import Schedule
-from synth.stage_names import how_stages_read, stage_name
+from synth.stage_names import how_stages_read, names_of_stages
 from synth.timeline import Transfer, memory_steps, transfers
 
 Event = dict[str, Any]
@@ -114,7 +113,7 @@ class _Trace:
     def ops(self) -> Iterator[Event]:
         """A slice for every op."""
         marked = set(self._shown.marked)
-        names = _stage_names(self._schedule.problem)
+        names = names_of_stages(self._schedule.problem)
         for process, rank in zip(self._processes, self._schedule.ranks, strict=True):
             for op, start, end in rank:
                 event = _slice(Lane(process, OP_LANE), f"PP:{torch_action(op)}", self._clock.span(start, end))
@@ -189,13 +188,6 @@ def _about(shown: Shown) -> dict[str, Any]:
     if reading := how_stages_read(shown.schedule.problem):
         known["stages"] = reading
     return known | {"tick_seconds": shown.schedule.problem.tick_seconds, "notes": list(shown.notes)}
-
-
-def _stage_names(problem: Problem) -> list[str]:
-    """What every stage of a flow is, none for a chain."""
-    if not problem.feeds:
-        return []
-    return [stage_name(problem, stage) for stage in range(problem.num_stages)]
 
 
 def _lane_names(lane: Lane, name: str) -> Iterator[Event]:

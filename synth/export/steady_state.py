@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from synth.ops import OpKind, TimedOp
 from synth.schedule import Schedule
-from synth.stage_names import num_directions
 
 MOST_TOGETHER = 8
 """How many microbatches, at most, are tried as what repeats."""
@@ -63,9 +62,9 @@ def find_steady_state(schedule: Schedule) -> SteadyState | None:
 
     Returns
     -------
-    None where nothing repeats, or several directions share the ranks.
+    None where nothing repeats, or stages carry different microbatches, as those of two directions.
     """
-    if num_directions(schedule.problem) > 1:
+    if len({feed.microbatches for feed in schedule.problem.feeds}) > 1:
         return None  # the microbatches of one direction do not repeat those of another
     microbatches = _times_by_microbatch(schedule)
     for num_together in range(1, min(MOST_TOGETHER, len(microbatches) // BLOCKS_IN_A_ROW) + 1):

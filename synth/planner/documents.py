@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from synth.baselines import baseline_orders
+from synth.baselines import baseline_schedule
 from synth.bounds import best_bound
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument
@@ -14,7 +14,6 @@ from synth.drafts import Draft
 from synth.graph import MOST_OPS
 from synth.planner.judging import DOUBLE_BUFFERED
 from synth.problem import Problem
-from synth.timing import schedule_orders
 
 BATCHES = 3
 """Batches of a double-buffered schedule that are written down: the middle one is in the steady state."""
@@ -23,13 +22,12 @@ BATCHES = 3
 def schedule_document(draft: Draft, schedule: str) -> ScheduleDocument:
     """A published schedule of a draft.
 
-    Double buffering is written as 1F1B over :data:`BATCHES` batches' microbatches, or as many as can be laid
-    out: nothing is flushed between them.
+    Double buffering is written over :data:`BATCHES` batches' microbatches, or as many as can be laid out:
+    nothing is flushed between them.
     """
-    problem, rule = draft.problem, schedule
-    if schedule == DOUBLE_BUFFERED:
-        problem, rule = _several_batches(problem), "1f1b"
-    timed = schedule_orders(problem, baseline_orders(rule, problem))
+    buffered = schedule == DOUBLE_BUFFERED
+    timed = baseline_schedule(schedule, _several_batches(draft.problem) if buffered else draft.problem)
+    problem = timed.problem
     bound = best_bound(problem)
     return ScheduleDocument.of(
         timed,

@@ -99,7 +99,15 @@ def whole_backward_ticks(problem: Problem, stage: int) -> int:
 
 
 def least_step_ticks(draft: Draft) -> int:
-    """What no schedule's step can beat; for double buffering, the step itself.
+    """What no schedule's step can beat; for double buffering, the step itself."""
+    quick = quick_least_step_ticks(draft)
+    if draft.policy is WeightPolicy.DOUBLE_BUFFERED:
+        return quick
+    return max(best_bound(draft.problem).ticks, quick)
+
+
+def quick_least_step_ticks(draft: Draft) -> int:
+    """The same, by work alone: each rank's wait for its first microbatch, its ops and its least sum.
 
     A rank's last op ends a weight gradient, whose sum over the replicas comes after everything it does.
     """
@@ -107,8 +115,7 @@ def least_step_ticks(draft: Draft) -> int:
     if draft.policy is WeightPolicy.DOUBLE_BUFFERED:
         return buffered_step_ticks(problem, sums)
     heads, work = forward_heads(problem), problem.work_ticks_by_rank
-    ends = [
+    return max(
         heads[held[0]] + work[rank] + min(sums[stage] for stage in held)
         for rank, held in enumerate(problem.stages_by_rank)
-    ]
-    return max(best_bound(problem).ticks, *ends)
+    )

@@ -251,5 +251,5 @@ def _schedules(text: str) -> tuple[str, ...]:
     given = tuple(text.split(","))
     for name in given:
         if name not in SCHEDULES:
-            raise argparse.ArgumentTypeError(f"{name!r} is no schedule: use {', '.join(SCHEDULES)}")
+            raise argparse.ArgumentTypeError(f"{name!r} is no schedule of a plan: use {', '.join(SCHEDULES)}")
     return given

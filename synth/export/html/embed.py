@@ -18,7 +18,7 @@ from synth.export.shown import Shown
 from synth.ops import Op, OpKind, TimedOp
 from synth.problem import Problem
 from synth.schedule import Schedule, measure
-from synth.stage_names import how_stages_read, shape_words, stage_name
+from synth.stage_names import how_stages_read, names_of_stages, shape_words
 from synth.timeline import Transfer, memory_steps, transfers
 
 LARGEST = 2**53
@@ -87,7 +87,7 @@ def _problem_data(problem: Problem) -> Data:
         "static": list(problem.static_bytes_by_rank),
         "shape": shape_words(problem),
         "reading": how_stages_read(problem),
-        "stage_names": [stage_name(problem, stage) for stage in range(len(problem.feeds))],
+        "stage_names": names_of_stages(problem),
         "rank_of_stage": list(problem.stage_to_rank),
         "chunk_of_stage": list(problem.chunk_by_stage),
         "kinds": [kind.value for kind in KINDS],
