@@ -151,7 +151,9 @@ def as_chain(problem: Problem) -> Problem:
     slices = _slices_of_first_direction(problem)
     if laid_out_of(problem) is None:
         raise InvalidProblemError(
-            "stages", "no directions and slices of one chain", "give bytes, not multiples"
+            "memory_limit_bytes",
+            "a multiple of 1F1B's, and the stages are no directions and slices of one chain",
+            "give bytes",
         )
     return replace(
         problem,

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.baselines import BASELINES, baseline_orders, baseline_problem, baseline_schedule, cut_sequences
+from synth.baselines.balanced_memory import bpipe_problem
 from synth.baselines.pieces import piece_of
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument, read_schedule, write_schedule
@@ -434,6 +435,8 @@ ONE_RANK_TWICE = replace(
         ("seq1f1b", TWO_WAYS, "the 8 stages are no slices of one chain with one stage per rank"),
         ("seq1f1b", ONE_RANK_TWICE, "the 2 stages are no slices of one chain"),
         ("1f1b", TWO_WAYS, "no plain chain, but directions or slices"),
+        ("pipedream", TWO_WAYS, "no plain chain, but directions or slices"),
+        ("1f1b", bpipe_problem(chain(4, 8)), "the stages are no plain chain$"),
     ],
 )
 def test_undefined_baselines_say_why(name, problem, message):

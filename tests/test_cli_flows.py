@@ -72,6 +72,8 @@ def test_a_schedule_is_simulated_over_a_topology(run, planned, folder):
     answer = run("simulate", path, "--topology", folder / "topology.json", "--json").json
     assert answer["value"] > answer["planned"]
     assert (answer["all_reduce_ticks"] > 0) == (name == "slices"), "the others plan their sums as R"
+    shown = run("simulate", path, "--topology", folder / "topology.json").out
+    assert ("no all-reduce is added to them" in shown) == (name != "slices")
 
 
 def test_a_schedule_is_explained(run, planned):

@@ -240,6 +240,26 @@ def test_directions_and_slices_are_of_the_same_model(flow, parts, slots):
     assert formula_level(entrant) is None
 
 
+@pytest.mark.parametrize("name", ["chimera", "dualpipe"])
+def test_directions_that_are_given_are_those_that_a_baseline_makes(name):
+    """Halves of the microbatches in two directions: the same schedule, in the same slots and the same A."""
+    chain = unit(4, 8)
+    made = baselines_of(chain)[name]
+    taken = baselines_of(made.cut.problem)[name]
+    assert taken.cut.problem.feeds == made.cut.problem.feeds
+    assert slot_level(taken) == slot_level(made)
+    assert formula_level(taken) == formula_level(made)
+
+
+def test_stages_that_are_no_flow_of_a_chain_are_refused():
+    problem = baselines_of(unit(4, 8))["bpipe"].cut.problem
+    sentence = "are neither a chain nor directions and slices of one"
+    with pytest.raises(InputError, match=f"the stages of the problem {sentence}"):
+        cuts_of(problem)
+    with pytest.raises(InputError, match=f"the stages of evicting {sentence}"):
+        same_model("evicting", problem, unit(4, 8))
+
+
 # Topologies.
 
 

@@ -99,6 +99,7 @@ from synth.baselines.sequence import (
     seq1f1b_peak_bytes,
     seq1f1b_problem,
 )
+from synth.baselines.shapes import check_chain
 from synth.baselines.two_stage import (
     two_bp_1f1b,
     two_bp_1f1b_bubble_ticks,
@@ -411,8 +412,7 @@ def baseline_problem(name: str, problem: Problem) -> Problem:
     reshape = BASELINES[name].reshape
     if reshape is not None:
         return reshape(problem)
-    if problem.feeds:
-        raise BaselineUndefinedError(name, "the stages are no plain chain, but directions or slices")
+    check_chain(name, problem)
     return problem
 
 

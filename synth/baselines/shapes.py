@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from synth.errors import BaselineUndefinedError
+from synth.flows import laid_out_of
 from synth.ops import Op, OpKind
 from synth.problem import Links, OpCost, Problem, StageCosts
 
@@ -26,6 +27,13 @@ class EqualTicks(NamedTuple):
     def total(self) -> int:
         """All work of one microbatch on one stage."""
         return self.F + self.B + self.W
+
+
+def check_chain(name: str, problem: Problem) -> None:
+    """Refuse stages that are no plain chain."""
+    if problem.feeds:
+        what = ", but directions or slices" if laid_out_of(problem) else ""
+        raise BaselineUndefinedError(name, f"the stages are no plain chain{what}")
 
 
 def chain_ranks(name: str, problem: Problem) -> tuple[int, ...]:

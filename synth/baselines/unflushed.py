@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from synth.baselines.flushed import one_f_one_b, one_f_one_b_bubble_ticks, one_f_one_b_peak_bytes
-from synth.baselines.shapes import chain_ranks
-from synth.errors import BaselineUndefinedError
+from synth.baselines.shapes import chain_ranks, check_chain
 from synth.ops import RankOrders
 from synth.placement import Placement
 from synth.problem import Problem
@@ -119,8 +118,7 @@ def pipedream_2bw_problem(problem: Problem) -> Problem:
 
 
 def _with_versions(name: str, problem: Problem, versions: Iterable[int]) -> Problem:
-    if problem.feeds:
-        raise BaselineUndefinedError(name, "the stages are no plain chain, but directions or slices")
+    check_chain(name, problem)
     chain_ranks(name, problem)
     held = zip(problem.stages, versions, strict=True)
     stages = tuple(replace(costs, weight_versions=count) for costs, count in held)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from synth.chunks import cut_every_way, merge_into_ranks
-from synth.errors import InputError, InvalidProblemError
-from synth.flows import as_chain
+from synth.errors import InputError
+from synth.flows import as_chain, laid_out_of
 from synth.placement import PlacementKind
 from synth.problem import Links, Problem
 from synth.topology import AllReduce, Topology
@@ -38,8 +38,14 @@ def cuts_of(problem: Problem) -> tuple[Cut, ...]:
 
     The problem's own where it has several stages per rank; two chunks per rank in a loop and in a V; and one
     stage per rank. Nothing is rounded: ticks and bytes are made finer where they do not divide.
+
+    Raises
+    ------
+    InputError
+        When the stages are neither a chain nor directions and slices of one.
     """
     given = problem.placements[0]
+    _check_laid_out("the problem", given)
     chain = merge_into_ranks(as_chain(given))
     loops, waves = cut_every_way(chain, None), cut_every_way(chain, PlacementKind.WAVE)
     finer = [loops.problems[1], waves.problems[1], loops.problems[0]]
@@ -66,8 +72,10 @@ def same_model(name: str, problem: Problem, given: Problem) -> Cut:
     Raises
     ------
     InputError
-        When ranks, microbatches, the forwards' time or their memory differ.
+        When ranks, microbatches, the forwards' time or their memory differ, or the problem's stages are
+        neither a chain nor directions and slices of one.
     """
+    _check_laid_out(name, problem)
     counts = [
         ("ranks", problem.num_ranks, given.num_ranks),
         ("microbatches", problem.num_microbatches, given.num_microbatches),
@@ -139,11 +147,15 @@ def _num_model_stages(problem: Problem) -> int:
 
 def is_laid_out(problem: Problem) -> bool:
     """Whether a problem is a chain, or directions and slices of one: only its boundaries have sizes."""
-    try:
-        as_chain(problem)
-    except InvalidProblemError:
-        return False
-    return True
+    return laid_out_of(problem) is not None
+
+
+def _check_laid_out(name: str, problem: Problem) -> None:
+    if not is_laid_out(problem):
+        raise InputError(
+            f"the stages of {name} are neither a chain nor directions and slices of one, so that nothing is "
+            "comparable with them: use compare and simulate, or leave them out"
+        )
 
 
 def with_transfers_over(topology: Topology, problem: Problem) -> Problem:

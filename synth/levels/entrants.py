@@ -10,7 +10,7 @@ from synth.baselines import BASELINES, baseline_orders, baseline_problem
 from synth.errors import BaselineUndefinedError
 from synth.levels.cuts import Cut
 from synth.levels.ideal import ideal_problem
-from synth.ops import OpKind, RankOrders
+from synth.ops import RankOrders
 from synth.problem import Problem
 from synth.schedule import Schedule
 
@@ -45,7 +45,7 @@ class Entrant:
 
     @classmethod
     def baseline(cls, name: str, cut: Cut) -> Entrant:
-        """A published schedule on a cut that is a plain chain, or on what it makes of that.
+        """A published schedule on a cut, or on what it makes of that.
 
         Raises
         ------
@@ -58,22 +58,27 @@ class Entrant:
             cut=replace(cut, problem=problem),
             orders=baseline_orders(name, problem),
             ideal=baseline_problem(name, ideal_problem(cut.problem)),
-            parts_of_a_share=Fraction(cut.problem.num_stages, cut.problem.num_ranks),
+            parts_of_a_share=_parts_of_a_share(cut.problem),
         )
 
     @classmethod
     def planned(cls, name: str, cut: Cut, schedule: Schedule) -> Entrant:
         """A schedule of the cut's problem, every rank of which begins where it is planned to."""
         problem, orders = cut.problem, schedule.orders
-        forwards = sum(op.kind is OpKind.F for order in orders for op in order)
         return cls(
             name=name,
             cut=cut,
             orders=orders,
             ideal=ideal_problem(problem),
-            parts_of_a_share=Fraction(forwards, problem.num_ranks * problem.num_microbatches),
+            parts_of_a_share=_parts_of_a_share(problem),
             release_ticks=tuple(rank[0].start for rank in schedule.ranks),
         )
+
+
+def _parts_of_a_share(problem: Problem) -> Fraction:
+    """How many forwards a rank runs of one microbatch, on average: stages carry some in each direction."""
+    forwards = sum(len(problem.microbatches_of(stage)) for stage in range(problem.num_stages))
+    return Fraction(forwards, problem.num_ranks * problem.num_microbatches)
 
 
 def baseline_entrants(cuts: Sequence[Cut]) -> tuple[list[Entrant], dict[str, str]]:

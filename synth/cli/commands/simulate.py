@@ -21,6 +21,7 @@ from synth.cli.networks import add_network_arguments, load_topology, network_of
 from synth.cli.streams import Printer, print_json
 from synth.document import ScheduleDocument, read_schedule
 from synth.files import STANDARD_STREAM, read_text
+from synth.problem import Problem
 from synth.report import channel_table
 from synth.schedule import Schedule
 from synth.simulate import (
@@ -68,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         _show(answer)
         if topology is not None or options.no_overlap:
             _show_network(answer, channel_uses(simulation))
+        if topology is not None and topology.all_reduce is not None:
+            _show_planned_sums(schedule.problem)
         if timeline is not None:
             show_comparison(schedule, timeline, answer["against"]["predicted_from_measured_ops"])
     return DONE
@@ -122,6 +125,13 @@ def _show(answer: dict[str, Any]) -> None:
         print(
             f"under {jitter['sigma']:.1%} noise, {jitter['samples']} samples: mean {jitter['mean']:.0f}, "
             f"median {jitter['p50']}, 95th percentile {jitter['p95']}, worst {jitter['max']}"
+        )
+
+
+def _show_planned_sums(problem: Problem) -> None:
+    if any(costs.R is not None for costs in problem.stages):
+        print(
+            "sums of gradients that the schedule plans (R) take what it plans: no all-reduce is added to them"
         )
 
 
