@@ -296,7 +296,12 @@ def _offered(passes: StagePasses, pipeline: Pipeline) -> list[PassCost]:
 
 
 def _stage_costs(
-    passes: StagePasses, static: StaticBytes, versions: int, layers: tuple[Layer, ...], quantiser: Quantiser, pipeline: Pipeline
+    passes: StagePasses,
+    static: StaticBytes,
+    versions: int,
+    layers: tuple[Layer, ...],
+    quantiser: Quantiser,
+    pipeline: Pipeline,
 ) -> StageCosts:
     def cost(given: PassCost) -> OpCost:
         ticks = quantiser.ticks(given.seconds)

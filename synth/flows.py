@@ -83,6 +83,15 @@ def lay_out(sliced_stages: Sequence[Sequence[StageCosts]], directions: Sequence[
     return Flow(tuple(stages), tuple(ranks), tuple(feeds))
 
 
+def chain_feeds(num_stages: int, num_microbatches: int) -> tuple[Feed, ...]:
+    """What feeds the stages of a plain chain."""
+    everything = tuple(range(num_microbatches))
+    return tuple(
+        Feed(inputs=(stage - 1,) if stage else (), microbatches=everything, model_stage=stage)
+        for stage in range(num_stages)
+    )
+
+
 def _check_apart(directions: Sequence[Direction]) -> None:
     owner: dict[int, int] = {}
     for number, direction in enumerate(directions):

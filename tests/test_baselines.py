@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.baselines import BASELINES, baseline_orders
-from synth.baselines.grouped import group_sizes
+from synth.baselines.grouped import group_sizes, in_groups_of
 from synth.baselines.shapes import EqualTicks, equal_ticks
 from synth.baselines.undivided_v import one_f_one_b_v_block
 from synth.baselines.v_shaped import v_half_block, v_min_block, v_zb_block
@@ -642,3 +642,16 @@ def test_closed_forms_are_silent_outside_their_domain():
         assert BASELINES[name].bubble_ticks(exclusive) is None
     assert BASELINES["zb-h1"].bubble_ticks(uniform_problem(2, 4, stage_of(1, 3, 2))) is None
     assert BASELINES["zb-h2"].bubble_ticks(uniform_problem(2, 4, stage_of(3, 1, 2))) is None
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_groups_may_have_a_given_size(size):
+    problem = uniform_problem(4, 12, UNIT, chunks=2)
+    schedule = schedule_orders(problem, in_groups_of(problem, size))
+    assert not verify_schedule(schedule)
+    assert measure(schedule).peak_memory_bytes[0] == (size + 4) * UNIT.F.alloc_bytes
+
+
+def test_groups_of_an_impossible_size_are_refused():
+    with pytest.raises(BaselineUndefinedError, match="12 microbatches go into groups of 2, 3, 4, not 5"):
+        in_groups_of(uniform_problem(4, 12, UNIT, chunks=2), 5)

@@ -7,6 +7,7 @@ ticks of one stage (one chunk); A bytes that the F of one stage allocates.
 from __future__ import annotations
 
 from synth.baselines.shapes import equal_activation_bytes, equal_ticks, loop_ranks
+from synth.errors import BaselineUndefinedError
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
 from synth.schedule import fits, peak_memory_bytes
@@ -48,6 +49,30 @@ def group_interleaved_1f1b(problem: Problem) -> RankOrders:
     """
     turn = loop_ranks(_NAME, problem)
     return _largest_that_fits(problem, turn)[1]
+
+
+def in_groups_of(problem: Problem, size: int) -> RankOrders:
+    """Group-interleaved 1F1B with groups of a given size, whatever fits the memory limit.
+
+    Parameters
+    ----------
+    problem
+        A loop of stages.
+    size
+        The largest group; where it does not divide the microbatches, some groups are one smaller.
+
+    Raises
+    ------
+    BaselineUndefinedError
+        When the placement is no loop, or no even groups have this size.
+    """
+    turn = loop_ranks(_NAME, problem)
+    by_size = {sizes[0]: sizes for sizes in group_sizes(problem)}
+    if size not in by_size:
+        known = ", ".join(map(str, sorted(by_size)))
+        count = problem.num_microbatches
+        raise BaselineUndefinedError(_NAME, f"{count} microbatches go into groups of {known}, not {size}")
+    return _orders(problem, turn, by_size[size])
 
 
 def group_interleaved_1f1b_bubble_ticks(problem: Problem) -> int | None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 from synth.baselines import BASELINES, baseline_schedule, cut_sequences
+from synth.baselines.grouped import in_groups_of
 from synth.baselines.sequence import USUAL_SLICES
 from synth.cli.arguments import (
     add_json_argument,
@@ -23,9 +24,10 @@ from synth.cli.streams import complain
 from synth.errors import BaselineUndefinedError, InputError
 from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, fits
+from synth.timing import schedule_orders
 
-SLICED = "seq1f1b"
-"""The baseline that cuts sequences."""
+SLICED, GROUPED = "seq1f1b", "group-interleaved-1f1b"
+"""The baselines that cut sequences, and that group microbatches."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--equally-long",
         action="store_true",
         help="slices of equal length, of which the later ones take longer, rather than of equal time",
+    )
+    parser.add_argument(
+        "--group-size",
+        type=whole_number(1),
+        metavar="G",
+        help=f"microbatches per group of {GROUPED} (default: the largest that the memory limit allows)",
     )
     add_output_argument(parser)
     add_json_argument(parser)
@@ -82,7 +90,11 @@ def _placed_baseline(problem: Problem, options: argparse.Namespace) -> Schedule:
 
 
 def _baseline(problem: Problem, options: argparse.Namespace) -> Schedule:
-    """A baseline, on a problem cut into sequence slices first where that is asked for."""
+    """A baseline, in groups or on a problem cut into sequence slices first where that is asked for."""
+    if options.group_size is not None:
+        if options.name != GROUPED:
+            raise InputError(f"{options.name} takes no groups: only {GROUPED} does")
+        return schedule_orders(problem, in_groups_of(problem, options.group_size))
     if options.slices is None and options.attention_share is None and not options.equally_long:
         return baseline_schedule(options.name, problem)
     if options.name != SLICED:
