@@ -142,7 +142,11 @@ def _faster_ways(chain: Chain, rules: CutRules, cuts: tuple[int, ...], slowest: 
     now = _rank_load(chain, rules, cuts)
     may = (times.max(axis=1) <= slowest) & (taken.max(axis=1) <= now[0])
     loads = {number: _load(taken[number].tolist()) for number in np.flatnonzero(may).tolist()}
-    return [tuple(ways[number].tolist()) for number in sorted(loads, key=lambda n: loads[n]) if loads[number] < now]
+    return [
+        tuple(ways[number].tolist())
+        for number in sorted(loads, key=lambda n: loads[n])
+        if loads[number] < now
+    ]
 
 
 def _moves(cuts: tuple[int, ...]) -> NDArray[np.int64]:

@@ -303,7 +303,12 @@ class PlanRecipe:
 
 @lru_cache(maxsize=1)
 def _recipe_there(
-    model: ModelShape, training: Training, fleet: Fleet, space: Space, sequence_parallel: bool, zero_stage: int
+    model: ModelShape,
+    training: Training,
+    fleet: Fleet,
+    space: Space,
+    sequence_parallel: bool,
+    zero_stage: int,
 ) -> PlanRecipe:
     return PlanRecipe(
         model, training, fleet, space, sequence_parallel=sequence_parallel, zero_stage=zero_stage

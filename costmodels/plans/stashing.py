@@ -1,4 +1,4 @@
-"""PipeDream's planner on a model and a cluster: what its plan would do, and whether it fits with stashed weights."""
+"""PipeDream's planner on a model and a cluster: what it plans, and whether that fits."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def _levels(fleet: Fleet) -> list[Level]:
     inside = min(cluster.gpus_per_node, fleet.num_gpus)
     if fleet.num_gpus % inside:
         raise InputError(
-            f"{fleet.num_gpus} GPUs are given in nodes of {inside}, and PipeDream's planner takes nodes of one "
-            f"size: give a multiple of {inside}"
+            f"{fleet.num_gpus} GPUs are given in nodes of {inside}, and PipeDream's planner takes equal "
+            f"nodes: give a multiple of {inside}"
         )
     levels = [Level(units=inside, bytes_per_s=share * cluster.gpu.nvlink.bytes_per_s)]
     if fleet.num_gpus > inside:

@@ -20,7 +20,7 @@ def show_stashing(name: str, batch: int, plans: Sequence[StashingPlan], printer:
     """Print PipeDream's plans, the fastest first."""
     rows = [_cells(number, found, batch) for number, found in enumerate(plans, start=1)]
     printer.table(plain_table(f"PipeDream's planner: {name}", HEADINGS, rows))
-    printer.line("weights change after every minibatch, their versions stashed; its planner leaves memory aside")
+    printer.line("weights change after every minibatch, which are stashed; the planner leaves memory aside")
 
 
 def _cells(number: int, found: StashingPlan, batch: int) -> list[str]:

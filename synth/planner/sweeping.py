@@ -93,8 +93,9 @@ def sweep(
 
     Bounds in closed form come first, for all. Then configurations are looked at in the order of their bounds,
     each twice: it is laid out, which gives a better bound, and when it is first again the schedules that are
-    quick to build are tried. Those that can still win are then tried with all others. What is left out is proved to be no better than the ``keep``-th best of its policy; so the ``keep`` best are those
-    that judging everything finds, however many processes there are.
+    quick to build are tried. Those that can still win are then tried with all others. What is left out is
+    proved to be no better than the ``keep``-th best of its policy; so the ``keep`` best are those that
+    judging everything finds, however many processes there are.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ MOST_SYNTHESIZED = 8
 SYNTHESIS_S = 10.0
 SEARCH, PIPEDREAM = "search", "pipedream"
 NO_WAYS = (
-    "no plan has these degrees: pp · dp · tp must be the GPUs of the cluster, tp divide those of a node, dp the "
-    "batch, and microbatch a replica's part of it; leave one of them open"
+    "no plan has these degrees: pp · dp · tp must be the GPUs of the cluster, tp divide those of a node, dp "
+    "the batch, and microbatch a replica's part of it; leave one of them open"
 )
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -60,8 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--zero", type=whole_number(0, 1), default=0, metavar="{0,1}", help="what replicas share (default 0)")
     add_named_arguments(parser)
     _add_effort_arguments(parser)
-    text = "search what may be chosen (default), or PipeDream's own planner to compare with: its minibatches are "
-    text += "the microbatches given (default 1), and it chooses stages and replicas"
+    text = (
+        "search what may be chosen (default), or PipeDream's own, to compare with: stages and replicas for "
+    )
+    text += "minibatches of the sizes given as microbatches (default 1)"
     add("--planner", choices=(SEARCH, PIPEDREAM), default=SEARCH, help=text)
     add("-o", "--output", metavar="SCHEDULE", help="write the best plan's schedule document, - for stdout")
     add_json_argument(parser)
@@ -143,7 +145,9 @@ def _run_pipedream(options: argparse.Namespace) -> int:
     given = {"-o": options.output, "--pp": options.pp, "--dp": options.dp, "--tp": options.tp}
     for flag, value in (given | {"--folder": options.folder}).items():
         if value:
-            raise InputError(f"{flag} is given with --planner pipedream, which has no use for it: leave it out")
+            raise InputError(
+                f"{flag} is given with --planner pipedream, which has no use for it: leave it out"
+            )
     recipe = _recipe(options)
     ways = [
         replace(recipe.training, microbatch_size=size, recompute=recompute)
