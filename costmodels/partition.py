@@ -8,11 +8,12 @@ the cut without limits does not fit, CP-SAT.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations, pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodels.chain import Chain
 from costmodels.shared_memory import cut_with_shared_memory
@@ -133,26 +134,29 @@ def _faster_ways(chain: Chain, rules: CutRules, cuts: tuple[int, ...], slowest: 
 
     There are thousands of moves and few of them do, so all are measured at once.
     """
-    ways = list(_moves(cuts))
-    if not ways:
-        return []
+    ways = _moves(cuts)
     before = np.array(list(accumulate(chain.costs, initial=0)), dtype=np.int64)
-    times = np.diff(before[np.array(ways)], axis=1)
+    times = np.diff(before[ways], axis=1)
     ranks = np.array(rules.stage_to_rank)
     taken = times @ (ranks[:, None] == np.arange(ranks.max() + 1)).astype(np.int64)
     now = _rank_load(chain, rules, cuts)
     may = (times.max(axis=1) <= slowest) & (taken.max(axis=1) <= now[0])
     loads = {number: _load(taken[number].tolist()) for number in np.flatnonzero(may).tolist()}
-    return [ways[number] for number in sorted(loads, key=lambda n: loads[n]) if loads[number] < now]
+    return [
+        tuple(ways[number].tolist())
+        for number in sorted(loads, key=lambda n: loads[n])
+        if loads[number] < now
+    ]
 
 
-def _moves(cuts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _moves(cuts: tuple[int, ...]) -> NDArray[np.int64]:
     """Every run of neighbouring inner cuts, moved by one layer either way; stages keep a layer."""
-    for first, last in combinations(range(1, len(cuts)), 2):
-        for step in (-1, 1):
-            inner = tuple(cut + step for cut in cuts[first:last])
-            if cuts[first - 1] < inner[0] and inner[-1] < cuts[last]:
-                yield (*cuts[:first], *inner, *cuts[last:])
+    runs = np.array(list(combinations(range(1, len(cuts)), 2)), dtype=np.int64).reshape(-1, 2)
+    numbers = np.arange(len(cuts))
+    moved = ((runs[:, :1] <= numbers) & (numbers < runs[:, 1:])).astype(np.int64)
+    ways = np.array(cuts) + np.stack([-moved, moved], axis=1).reshape(-1, len(cuts))
+    kept: NDArray[np.int64] = ways[(np.diff(ways, axis=1) > 0).all(axis=1)]
+    return kept
 
 
 def _rank_load(chain: Chain, rules: CutRules, cuts: Sequence[int]) -> tuple[int, int]:

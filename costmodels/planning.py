@@ -15,7 +15,7 @@ from costmodels.model_shape import ModelShape
 from costmodels.optimizer_state import StaticBytes, static_bytes
 from costmodels.partition import CutRules, cut_layers
 from costmodels.quantise import Quantiser
-from costmodels.roofline import Efficiencies, Machine, transfer_seconds
+from costmodels.roofline import Efficiencies, transfer_seconds
 from costmodels.stages import LayerCost, PassCost, StagePasses, layer_costs, passes_of
 from costmodels.training import Training
 from synth.errors import InputError

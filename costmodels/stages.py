@@ -71,7 +71,7 @@ class LayerCost:
 
 
 def layer_costs(layers: Sequence[Layer], machine: Machine) -> list[LayerCost]:
-    """The cost of every layer; those that share their operations, as blocks of one shape do, are costed once."""
+    """The cost of every layer; those that share operations, as blocks of one shape do, are costed once."""
     known: dict[tuple[int, int, Recompute, bool], LayerCost] = {}
 
     def cost(layer: Layer) -> LayerCost:
@@ -127,7 +127,7 @@ def passes_of(layers: Sequence[LayerCost]) -> StagePasses:
     )
 
 
-def backward_rise_bytes(layers: Sequence[Layer] | Sequence[LayerCost], *, divided: bool) -> int:
+def backward_rise_bytes(layers: Sequence[Layer | LayerCost], *, divided: bool) -> int:
     """How far the backward of one microbatch rises above what F left behind.
 
     While it is in a layer it holds, beside what F kept, what it computes again. When it leaves the layer,

@@ -71,6 +71,9 @@ class Recipe(Protocol):
     def fingerprint(self) -> str:
         """Equal for recipes that give the same drafts."""
 
+    def policy_of(self, key: str) -> WeightPolicy:
+        """When the weights of a configuration change."""
+
     def outline(self, key: str) -> Outline:
         """What bounds say of a configuration, in microseconds."""
 

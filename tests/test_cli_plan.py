@@ -71,6 +71,8 @@ def test_interrupted(run, monkeypatch, answers, code):
     assert answer.code == code
     assert "interrupted: this is the best so far; with --folder it could go on" in answer.err
     assert ("sequences/s" in answer.out) == (code == 0)
+    assert "are still open" in answer.out
+    assert "cannot be among the best" not in answer.out
 
 
 def test_fixed_degrees(run):
@@ -79,6 +81,29 @@ def test_fixed_degrees(run):
     assert {plan["dp"] for plan in plans} == {2}
     assert {plan["recompute"] for plan in plans} == {"full"}
     assert {plan["schedule"] for plan in plans} <= {"1f1b", "gpipe"}
+
+
+def test_pipedreams_planner(run):
+    """Its stages take all layers and GPUs, and the rate is that of its slowest stage."""
+    answer = run("plan", *QUICK, "--planner", "pipedream", "--microbatch", "1,2", "--json")
+    told = json.loads(answer.out)
+    assert {plan["minibatch"] for plan in told["plans"]} == {1, 2}
+    for plan in told["plans"]:
+        assert sum(stage["layers"] for stage in plan["stages"]) == 4 + 4  # and embedding, norm, head, loss
+        assert sum(stage["replicas"] for stage in plan["stages"]) == 4
+        assert plan["batch_seconds"] == pytest.approx(8 / plan["sequences_per_second"])
+        assert plan["fits"] == (plan["peak_memory_bytes"] <= plan["memory_limit_bytes"])
+    table = run("plan", *QUICK, "--planner", "pipedream")
+    assert table.code == 0
+    assert "PipeDream's planner: gpt, 4 layers of 256 on 4xa100-40" in table.out
+
+
+def test_pipedreams_plan_may_not_fit(run):
+    config = CONFIGS / "llama-3-8b.json"
+    words = ["--cluster", "2xa100-40", "--batch", "4", "--seq", "512", "--planner", "pipedream"]
+    answer = run("plan", config, *words)
+    assert answer.code == 1
+    assert "no plan of PipeDream's fits" in answer.err
 
 
 def test_nothing_fits(run):
@@ -100,7 +125,10 @@ def test_nothing_fits(run):
         (["--schedule", "2f2b"], "'2f2b' is no schedule of a plan"),
         (["--schedule", "chimera"], "'chimera' is no schedule of a plan"),
         (["--json", "-o", "-"], "--json and -o - both write"),
-        (["--pp", "3"], "no degrees divide the cluster"),
+        (["--pp", "3"], "no plan has these degrees: pp · dp · tp must be the GPUs"),
+        (["--weights", "2bw", "--schedule", "1f1b"], "none of these schedules exists for them"),
+        (["--planner", "pipedream", "--pp", "2"], "--pp is given with --planner pipedream"),
+        (["--planner", "pipedream", "--cluster", "12xa100-40"], "12 GPUs are given in nodes of 8"),
         (["--ray", "10.0.0.1:1x", "--workers", "2"], "Ray"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 
 from costmodels.fitting import fits_at_all
 from costmodels.layers import Layer, model_layers
@@ -23,6 +23,20 @@ from synth.drafts import Draft, Outline, WeightPolicy
 from synth.errors import InputError
 
 TICK_SECONDS = 1e-6
+MOST_PLANS = 512
+"""How many are kept: a shape is laid out, and wanted again when it takes its turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What some layers hold: static bytes, and what the forward of each microbatch leaves behind."""
+
+    static_bytes: int
+    kept_bytes: int
+
+    def bytes(self, in_flight: int) -> int:
+        """With so many microbatches in flight."""
+        return self.static_bytes + in_flight * self.kept_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +53,10 @@ class Totals:
         Of the layers between two places where the model may be cut.
     held_bytes
         Static bytes and what one microbatch's forward leaves behind.
-    num_blocks, block_static_bytes, block_kept_bytes, block_extra_bytes
-        How many blocks there are, and the least that one holds: static, from a microbatch's forward on, and
-        besides while its backward runs.
+    num_blocks, block, block_extra_bytes
+        How many blocks there are, the least that one holds, and besides while its backward runs.
+    first, last
+        What the first stage holds whatever the cut, and the last: the layers before the blocks and behind.
     limit_bytes
         What a GPU may hold.
     """
@@ -51,9 +66,10 @@ class Totals:
     longest_part_s: float
     held_bytes: int
     num_blocks: int
-    block_static_bytes: int
-    block_kept_bytes: int
+    block: Held
     block_extra_bytes: int
+    first: Held
+    last: Held
     limit_bytes: int
 
     def refusal(self, shape: Shape, num_microbatches: int) -> str:
@@ -66,13 +82,18 @@ class Totals:
             )
         flushes = shape.weights is WeightPolicy.FLUSH
         in_flight = [1 if flushes else min(shape.pp - rank, num_microbatches) for rank in range(shape.pp)]
-        if sum(map(self._most_blocks, in_flight)) < self.num_blocks:
+        taken, passing = [0] * shape.pp, [self.block_extra_bytes] * shape.pp
+        taken[0] += self.first.bytes(in_flight[0])
+        taken[shape.last_rank] += self.last.static_bytes
+        # What the last layers keep is gone when the backward comes to the blocks.
+        passing[shape.last_rank] = max(self.block_extra_bytes, self.last.kept_bytes)
+        room = [self.limit_bytes - held - more for held, more in zip(taken, passing, strict=True)]
+        if sum(map(self._most_blocks, in_flight, room)) < self.num_blocks:
             return f"{self.num_blocks} blocks do not fit {shape.pp} ranks of {self.limit_bytes / gib:.1f} GiB"
         return ""
 
-    def _most_blocks(self, in_flight: int) -> int:
-        room = self.limit_bytes - self.block_extra_bytes
-        return max(0, room // (self.block_static_bytes + in_flight * self.block_kept_bytes))
+    def _most_blocks(self, in_flight: int, room_bytes: int) -> int:
+        return max(0, room_bytes // self.block.bytes(in_flight))
 
 
 class PlanRecipe:
@@ -105,12 +126,12 @@ class PlanRecipe:
         self.model, self.training, self.fleet, self.space = model, training, fleet, space
         self.sequence_parallel, self.zero_stage = sequence_parallel, zero_stage
         self._totals: dict[Training, Totals | str] = {}
-        self._planned: tuple[Shape, Plan] | None = None
+        self._plans = lru_cache(MOST_PLANS)(self._make_plan)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Without what was computed so far: another process needs little of it."""
-        make = partial(PlanRecipe, sequence_parallel=self.sequence_parallel, zero_stage=self.zero_stage)
-        return make, (self.model, self.training, self.fleet, self.space)
+        """Without what was computed so far; another process keeps what it computes from call to call."""
+        given = (self.model, self.training, self.fleet, self.space)
+        return _recipe_there, (*given, self.sequence_parallel, self.zero_stage)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -132,6 +153,10 @@ class PlanRecipe:
     def num_microbatches(self, shape: Shape) -> int:
         """Of one replica in one batch."""
         return self.space.batch // shape.dp // shape.microbatch
+
+    def policy_of(self, key: str) -> WeightPolicy:
+        """When a shape's weights change."""
+        return Shape.of(key).weights
 
     def outline(self, key: str) -> Outline:
         """What totals say: the work of the average rank, the longest part, one microbatch's way, memory.
@@ -181,12 +206,9 @@ class PlanRecipe:
     def plan(self, shape: Shape) -> Plan:
         """The shape as the cost model plans it, one replica on a cluster of its own.
 
-        Who are neighbours changes nothing in it, and such shapes mostly come one after the other.
+        Who are neighbours changes nothing in it.
         """
-        wanted = replace(shape, seats=SeatOrder.STAGES)
-        if self._planned is None or self._planned[0] != wanted:
-            self._planned = wanted, self._make_plan(wanted)
-        return self._planned[1]
+        return self._plans(replace(shape, seats=SeatOrder.STAGES))
 
     def _make_plan(self, shape: Shape) -> Plan:
         pipeline = Pipeline(
@@ -252,19 +274,45 @@ class PlanRecipe:
         costs = layer_costs(layers, cluster.machine(training))
         work = [cost.seconds for cost in costs]
         tied = self.model.modules.head if self.model.tied else None
-        static = sum(static_bytes(layer, training).total for layer in layers if layer.modules != (tied,))
+        static = [0 if layer.modules == (tied,) else static_bytes(layer, training).total for layer in layers]
+        cuts = [number for number, layer in enumerate(layers) if number and not layer.stays_with_previous]
+
+        def held(first: int, last: int) -> Held:
+            return Held(
+                static_bytes=sum(static[first:last]),
+                kept_bytes=sum(cost.kept_bytes for cost in costs[first:last]),
+            )
+
         blocks = [layer for layer in layers if layer.is_block]
         return Totals(
             work_s=sum(work),
             chain_s=sum(cost.forward_s + cost.input_gradient_s for cost in costs),
             longest_part_s=_longest_part(layers, work),
-            held_bytes=static + sum(cost.kept_bytes for cost in costs),
+            held_bytes=held(0, len(layers)).bytes(1),
             num_blocks=len(blocks),
-            block_static_bytes=min(static_bytes(layer, training).total for layer in blocks),
-            block_kept_bytes=min(layer.kept_bytes for layer in blocks),
+            block=Held(
+                static_bytes=min(static_bytes(layer, training).total for layer in blocks),
+                kept_bytes=min(layer.kept_bytes for layer in blocks),
+            ),
             block_extra_bytes=min(layer.backward_extra_bytes for layer in blocks),
+            first=held(0, cuts[0]),
+            last=held(cuts[-1], len(layers)),
             limit_bytes=cluster.memory_limit_bytes(max(layer.transient_bytes for layer in blocks)),
         )
+
+
+@lru_cache(maxsize=1)
+def _recipe_there(
+    model: ModelShape,
+    training: Training,
+    fleet: Fleet,
+    space: Space,
+    sequence_parallel: bool,
+    zero_stage: int,
+) -> PlanRecipe:
+    return PlanRecipe(
+        model, training, fleet, space, sequence_parallel=sequence_parallel, zero_stage=zero_stage
+    )
 
 
 def _longest_part(layers: tuple[Layer, ...], work: list[float]) -> float:

@@ -47,6 +47,12 @@ class Shape:
         """Its name: every choice."""
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
 
+    @property
+    def last_rank(self) -> int:
+        """The rank of the last stage: a V and waves of an even number of chunks end where they began."""
+        returns = self.placement is not PlacementKind.LOOP and self.chunks % 2 == 0
+        return 0 if returns else self.pp - 1
+
     @classmethod
     def of(cls, key: str) -> Shape:
         """The shape of that name."""

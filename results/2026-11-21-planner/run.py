@@ -34,14 +34,12 @@ from config import (
 
 from costmodels.architectures import read_model
 from costmodels.layers import model_layers
-from costmodels.optimizer_state import static_bytes
-from costmodels.planning import Pipeline, boundary_bytes, make_plan
+from costmodels.planning import Pipeline, make_plan
 from costmodels.plans.fleet import Fleet, read_fleet
-from costmodels.plans.pipedream import LayerProfile, Level, plan_pipedream
 from costmodels.plans.recipe import TICK_SECONDS, PlanRecipe
 from costmodels.plans.shapes import Shape, Space
+from costmodels.plans.stashing import stashing_plan
 from costmodels.roofline import transfer_seconds
-from costmodels.stages import layer_seconds
 from costmodels.training import Recompute, Training
 from synth.drafts import Recipe, WeightPolicy
 from synth.errors import InfeasibleError
@@ -228,37 +226,17 @@ def run_pipedream(_: int) -> None:
 
 
 def _pipedream(table: Table, size: str, fleet: Fleet, training: Training) -> None:
-    cluster, model = fleet.cluster, gpt(size)
-    machine, share = cluster.machine(training), cluster.efficiencies.link
-    layers = model_layers(model, training)
-    profile = [
-        LayerProfile(
-            seconds=layer_seconds(layer, machine),
-            output_bytes=boundary_bytes(model, training),
-            weight_bytes=layer.parameters * training.number_bytes,
-            kept_bytes=layer.kept_bytes,
-        )
-        for layer in layers
-    ]
-    levels = [Level(units=8, bytes_per_s=share * cluster.gpu.nvlink.bytes_per_s)]
-    if fleet.num_gpus > 8:
-        levels.append(Level(units=fleet.num_gpus // 8, bytes_per_s=share * cluster.between_nodes.bytes_per_s))
-    plan = plan_pipedream(profile, levels)
-    others = [static_bytes(layer, training) for layer in layers]
-    peaks = [
-        stashed + sum(s.gradients + s.optimizer for s in others[stage.first : stage.last])
-        for stage, stashed in zip(plan.stages, plan.bytes_by_stage(profile), strict=True)
-    ]
+    found = stashing_plan(gpt(size), training, fleet)
     table.add(
         size=size,
         gpus=fleet.num_gpus,
         microbatch=training.microbatch_size,
         recompute=training.recompute,
-        stages=" ".join(f"{s.last - s.first}x{s.replicas}" for s in plan.stages),
-        sequences_per_s=round(training.microbatch_size / plan.period_s, 3),
-        versions=max(plan.versions()),
-        peak_gib=round(max(peaks) / 2**30, 2),
-        fits=max(peaks) <= cluster.memory_limit_bytes(),
+        stages=" ".join(f"{s.last - s.first}x{s.replicas}" for s in found.plan.stages),
+        sequences_per_s=round(found.sequences_per_s, 3),
+        versions=max(found.plan.versions()),
+        peak_gib=round(max(found.bytes_by_stage) / 2**30, 2),
+        fits=found.fits,
     )
 
 

@@ -68,9 +68,9 @@ def head_and_tail_bound(problem: Problem) -> Bound:
     """
     heads, tails = forward_heads(problem), backward_tails(problem)
     best = Bound("head and tail", 0, "")
+    works = problem.work_ticks_by_rank
     for rank, held in enumerate(problem.stages_by_rank):
-        head = heads[held[0]]
-        work = problem.work_ticks_by_rank[rank]
+        head, work = heads[held[0]], works[rank]
         up_front = problem.num_microbatches * sum(
             problem.stages[s].F.ticks + gradient_ticks(problem, s) for s in held
         )
@@ -138,18 +138,18 @@ def first_backward_bound(problem: Problem) -> Bound:
     ``(p - 1)(B + 2c) + (p - k)F`` idle with k microbatches of memory.
     """
     heads = forward_heads(problem)
-    best = Bound("first backward", 0, "")
+    best, works = Bound("first backward", 0, ""), problem.work_ticks_by_rank
     for rank, held in enumerate(problem.stages_by_rank):
         first, last = held[0], held[-1]
         round_trip = problem.stages[first].F.ticks + round_trip_ticks(problem, first, last)
         idle = max(0, round_trip - _most_forward_ticks(problem, rank))
         wait = heads[first] if problem.objective is Objective.MAKESPAN else 0
-        ticks = wait + problem.work_ticks_by_rank[rank] + idle
+        ticks = wait + works[rank] + idle
         if ticks > best.ticks:
             best = Bound(
                 "first backward",
                 ticks,
-                f"rank {rank} works {problem.work_ticks_by_rank[rank]} ticks"
+                f"rank {rank} works {works[rank]} ticks"
                 + (f"; its first microbatch takes {wait} to come down" if wait else "")
                 + (f"; it idles {idle} of the {round_trip} up to its first backward" if idle else ""),
             )

@@ -41,9 +41,9 @@ def memory_area_bound(problem: Problem) -> Bound:
     best = Bound("memory area", 0, "")
     if problem.memory_limit_bytes is None:
         return best
-    heads = forward_heads(problem)
+    heads, statics = forward_heads(problem), problem.static_bytes_by_rank
     for rank, held in enumerate(problem.stages_by_rank):
-        room = problem.memory_limit_bytes[rank] - problem.static_bytes_by_rank[rank]
+        room = problem.memory_limit_bytes[rank] - statics[rank]
         areas = [_least_area(problem, stage) for stage in held]
         if room <= 0 or None in areas:
             continue

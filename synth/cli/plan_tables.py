@@ -103,9 +103,10 @@ def _cells(number: int, choice: Choice, answer: Answer) -> list[str]:
 def _lines(answer: Answer) -> list[str]:
     counts = answer.counts()
     others = counts["configurations"] - counts["too_large"] - counts["laid_out"]
+    left_out = "are still open" if answer.standing.interrupted else "cannot be among the best by bounds"
     lines = [
         f"{counts['configurations']} configurations judged in {answer.swept_s:.1f} s: {counts['too_large']} "
-        f"cannot fit and {others} cannot be among the best, by bounds; {counts['laid_out']} laid out, "
+        f"cannot fit by bounds, {others} {left_out}; {counts['laid_out']} laid out, "
         f"{counts['schedules_tried']} schedules tried, {counts['synthesized']} synthesized"
     ]
     policies = sorted({choice.shape.weights for choice in answer.choices})

@@ -122,6 +122,7 @@ def judge(
     schedules
         The names of those to try.
     """
+    policy = recipe.policy_of(key)
     try:
         draft = recipe.draft(key)
         check_size(draft.problem)

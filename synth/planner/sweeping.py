@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ class Sweep:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     interrupted: bool = False
     _places: dict[str, int] = field(init=False, repr=False)
+    _most_ticks: dict[WeightPolicy, int | None] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._places = {outline.key: number for number, outline in enumerate(self.outlines)}
@@ -43,6 +45,7 @@ class Sweep:
         """Add a judgement to what is known of its configuration."""
         known = self.verdicts.get(verdict.key)
         self.verdicts[verdict.key] = known.and_then(verdict) if known else verdict
+        self._most_ticks.clear()
 
     def ranking(self, policy: WeightPolicy | None = None) -> list[Verdict]:
         """Those that fit, of one policy or of all, the shortest step first; equals in the recipe's order."""
@@ -57,8 +60,11 @@ class Sweep:
 
     def most_ticks(self, policy: WeightPolicy) -> int | None:
         """A step above this is not among the best wanted; None while there are too few."""
-        ranking = self.ranking(policy)
-        return ranking[self.keep - 1].step_ticks if len(ranking) >= self.keep else None
+        if policy not in self._most_ticks:
+            ranking = self.ranking(policy)
+            enough = len(ranking) >= self.keep
+            self._most_ticks[policy] = ranking[self.keep - 1].step_ticks if enough else None
+        return self._most_ticks[policy]
 
     def least_ticks(self, outline: Outline) -> int:
         """The best bound known of a configuration."""
@@ -85,10 +91,11 @@ def sweep(
 ) -> Sweep:
     """Judge every configuration of a recipe.
 
-    Bounds in closed form come first, for all. Then configurations are laid out in the order of their bounds,
-    with the schedules that are quick to build, and then those that can still win with all others. What is
-    left out is proved to be no better than the ``keep``-th best of its policy; so the ``keep`` best are those
-    that judging everything finds, however many processes there are.
+    Bounds in closed form come first, for all. Then configurations are looked at in the order of their bounds,
+    each twice: it is laid out, which gives a better bound, and when it is first again the schedules that are
+    quick to build are tried. Those that can still win are then tried with all others. What is left out is
+    proved to be no better than the ``keep``-th best of its policy; so the ``keep`` best are those that
+    judging everything finds, however many processes there are.
 
     Parameters
     ----------
@@ -136,24 +143,30 @@ def _pass(
     names: Sequence[str],
     note: Callable[[Verdict], None],
 ) -> None:
-    """Try these schedules on whatever can still win, the lowest bound first; more than one call at a time."""
-    waiting = sorted(
-        (outline for outline in standing.outlines if not outline.refusal), key=standing.least_ticks
-    )
+    """Try these schedules on whatever can still win, the lowest bound first; more than one call at a time.
+
+    A configuration that is only outlined is laid out first, without schedules, and takes its turn again by
+    the bound that this gives.
+    """
+    places = {outline.key: number for number, outline in enumerate(standing.outlines)}
+    waiting = [(standing.least_ticks(outline), place) for place, outline in enumerate(standing.outlines)]
+    heapq.heapify(waiting)
     under_way = 0
-    for outline in waiting:
-        left = _left(standing, outline, names)
-        if not left or not standing.can_win(outline):
-            continue
-        if under_way >= 2 * executor.width:
-            note(executor.next())
+    while waiting or under_way:
+        if not waiting or under_way >= 2 * executor.width:
+            verdict = executor.next()
             under_way -= 1
-            if not standing.can_win(outline):
-                continue
-        executor.submit(judge, recipe, outline.key, standing.most_ticks(outline.policy), left)
-        under_way += 1
-    for _ in range(under_way):
-        note(executor.next())
+            note(verdict)
+            if not verdict.tried and not verdict.refusal:
+                heapq.heappush(waiting, (verdict.least_ticks, places[verdict.key]))
+            continue
+        outline = standing.outlines[heapq.heappop(waiting)[1]]
+        left = _left(standing, outline, names)
+        if left and standing.can_win(outline):
+            first = outline.key not in standing.verdicts
+            most = standing.most_ticks(outline.policy)
+            executor.submit(judge, recipe, outline.key, most, () if first else left)
+            under_way += 1
 
 
 def _left(standing: Sweep, outline: Outline, names: Sequence[str]) -> tuple[str, ...]:

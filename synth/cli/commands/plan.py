@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from costmodels.plans.fleet import read_fleet
 from costmodels.plans.recipe import PlanRecipe
 from costmodels.plans.seats import SeatOrder
 from costmodels.plans.shapes import CHUNKS, Shape, Space
+from costmodels.plans.stashing import stashing_plan
 from costmodels.training import AttentionKernel, Recompute, Training
 from synth.cli.arguments import add_json_argument, add_seed_argument, seconds, whole_number
 from synth.cli.commands.model import MOST_TOKENS
@@ -20,9 +22,11 @@ from synth.cli.describing import add_model_arguments, add_named_arguments, given
 from synth.cli.exit_codes import DONE, INTERRUPTED, NO_SCHEDULE
 from synth.cli.plan_tables import Answer, Choice, answer_json, show_answer
 from synth.cli.showing import check_output_option
+from synth.cli.stashing_tables import show_stashing, stashing_json
 from synth.cli.streams import Printer, complain, print_json
 from synth.document import ScheduleDocument, write_schedule
 from synth.drafts import WeightPolicy
+from synth.errors import InputError
 from synth.files import write_whole
 from synth.planner.documents import schedule_document
 from synth.planner.executors import Executor, executor_of
@@ -36,6 +40,11 @@ from synth.search.synthesizer import MOST_WORKERS
 MOST_DEGREE = 2**20
 MOST_SYNTHESIZED = 8
 SYNTHESIS_S = 10.0
+SEARCH, PIPEDREAM = "search", "pipedream"
+NO_WAYS = (
+    "no plan has these degrees: pp · dp · tp must be the GPUs of the cluster, tp divide those of a node, dp "
+    "the batch, and microbatch a replica's part of it; leave one of them open"
+)
 Name = TypeVar("Name", bound=StrEnum)
 
 
@@ -51,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--zero", type=whole_number(0, 1), default=0, metavar="{0,1}", help="what replicas share (default 0)")
     add_named_arguments(parser)
     _add_effort_arguments(parser)
+    text = (
+        "search what may be chosen (default), or PipeDream's own, to compare with: stages and replicas for "
+    )
+    text += "minibatches of the sizes given as microbatches (default 1)"
+    add("--planner", choices=(SEARCH, PIPEDREAM), default=SEARCH, help=text)
     add("-o", "--output", metavar="SCHEDULE", help="write the best plan's schedule document, - for stdout")
     add_json_argument(parser)
 
@@ -94,6 +108,8 @@ def _add_effort_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Find the best way to spread a model over a cluster: depth, width, cut, microbatch and schedule."""
     check_output_option(options)
+    if options.planner == PIPEDREAM:
+        return _run_pipedream(options)
     begun = time.monotonic()
     recipe = _recipe(options)
     journal = None if options.folder is None else Journal(options.folder, recipe.fingerprint)
@@ -124,12 +140,42 @@ def run(options: argparse.Namespace) -> int:
     return _conclude(standing, answer, options)
 
 
+def _run_pipedream(options: argparse.Namespace) -> int:
+    """PipeDream's own planner: no search, and no schedule document."""
+    given = {"-o": options.output, "--pp": options.pp, "--dp": options.dp, "--tp": options.tp}
+    for flag, value in (given | {"--folder": options.folder}).items():
+        if value:
+            raise InputError(
+                f"{flag} is given with --planner pipedream, which has no use for it: leave it out"
+            )
+    recipe = _recipe(options)
+    ways = [
+        replace(recipe.training, microbatch_size=size, recompute=recompute)
+        for size in options.microbatch or (1,)
+        for recompute in recipe.space.recompute
+    ]
+    found = [stashing_plan(recipe.model, training, recipe.fleet) for training in ways]
+    plans = sorted(found, key=lambda plan: (not plan.fits, -plan.sequences_per_s))[: options.keep]
+    name = f"{recipe.model.name} on {recipe.fleet.name}"
+    if options.json:
+        print_json(stashing_json(name, options.batch, plans))
+    else:
+        show_stashing(name, options.batch, plans, Printer(None))
+    if not plans[0].fits:
+        complain("no plan of PipeDream's fits: it stashes as many versions as microbatches are in flight")
+        return NO_SCHEDULE
+    return DONE
+
+
 def _conclude(standing: Sweep, answer: Answer, options: argparse.Namespace) -> int:
     if standing.interrupted:
         goes_on = "the same command goes on from there" if options.folder else "with --folder it could go on"
         complain(f"interrupted: this is the best so far; {goes_on}")
         return DONE if answer.choices else INTERRUPTED
     if not answer.choices:
+        if not standing.outlines:
+            complain(NO_WAYS)
+            return NO_SCHEDULE
         complain(f"none of {len(standing.outlines)} ways fits: {_why_not(standing)}")
         return NO_SCHEDULE
     return DONE
@@ -139,8 +185,10 @@ def _why_not(standing: Sweep) -> str:
     """The most frequent reason."""
     reasons = [outline.refusal for outline in standing.outlines if outline.refusal]
     reasons += [verdict.refusal for verdict in standing.verdicts.values() if verdict.refusal]
+    if not reasons and not any(verdict.rows for verdict in standing.verdicts.values()):
+        return "none of these schedules exists for them: give others with --schedule, or other --weights"
     if not reasons:
-        return "every schedule tried holds too much" if standing.outlines else "no degrees divide the cluster"
+        return "every schedule tried holds too much"
     return max(sorted(set(reasons)), key=reasons.count)
 
 
