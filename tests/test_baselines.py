@@ -32,6 +32,7 @@ from synth.placement import Placement, PlacementKind
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
 from synth.schedule import Metrics, measure, peak_memory_bytes
 from synth.timing import schedule_orders
+from synth.verify import verify_schedule
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
 PROFILES = {row["id"]: row for row in PUBLISHED["table9_profiles"] + PUBLISHED["table8"]["rows"]}
