@@ -20,6 +20,7 @@ from runtime.errors import PeerError
 
 BEAT_S = 0.25
 """Seconds between two signs of life."""
+STORE_GONE = "the store at which the ranks meet cannot be reached: its process has died"
 _GONE = "gone"
 _FAILURE = "failure"
 
@@ -93,7 +94,7 @@ class Watch:
             self._beat_until_leaving()
             self._store.set(self._key(self._rank), _GONE)
         except RuntimeError:
-            self._failure = "the store at which the ranks meet cannot be reached: its process has died"
+            self._failure = STORE_GONE
 
     def _beat_until_leaving(self) -> None:
         watched, seen, since = (self._rank + 1) % self._size, "", time.monotonic()
