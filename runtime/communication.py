@@ -4,10 +4,10 @@ All ops of all ranks are put into one global order, that of a replay on the docu
 transfer has its place in it, behind its producer. A sender hands over in the order of its own ops; its
 receiver posts receives in the global order. Restricted to one direction between two ranks both are the same
 sequence, because every rank derives it from the same document (they compare it at the start) by the same
-function. So no two ranks can disagree, and messages need no tags. Posting a receive never waits, and an op waits only for a message whose
-producer stands earlier in the global order, so the first op in it that has not run can always run: nothing
-deadlocks. Sums of gradients are started in one order too, that in which the last of their parts are ready;
-starting one never waits either.
+function. So no two ranks can disagree, and messages need no tags. Posting a receive never waits, and an op
+waits only for a message whose producer stands earlier in the global order, so the first op in it that has not
+run can always run: nothing deadlocks. Sums of gradients are started in one order too, that in which the last
+of their parts are ready; starting one never waits either.
 """
 
 from __future__ import annotations
