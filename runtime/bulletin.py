@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import distributed as dist
 
-from runtime.errors import StalledError
-from runtime.watch import Watch
+from runtime.errors import PipelineError, StalledError
+from runtime.watch import STORE_GONE, Watch
 
 _LOOK_S = 0.01
 
@@ -29,8 +31,15 @@ class Bulletin:
         self._store, self._watch, self._timeout_s = store, watch, timeout_s
 
     def put(self, name: str, note: str) -> None:
-        """Leave a note."""
-        self._store.set(name, note)
+        """Leave a note.
+
+        Raises
+        ------
+        PipelineError
+            When the store is gone.
+        """
+        with _reaching():
+            self._store.set(name, note)
 
     def read(self, name: str, what: str) -> str:
         """Wait for a note and read it.
@@ -41,7 +50,13 @@ class Bulletin:
             When another rank fails meanwhile.
         StalledError
             When the note, ``what`` in words, does not appear in time.
+        PipelineError
+            When the store is gone.
         """
+        with _reaching():
+            return self._read(name, what)
+
+    def _read(self, name: str, what: str) -> str:
         deadline = time.monotonic() + self._timeout_s
         while not self._store.check([name]):
             self._watch.check()
@@ -50,3 +65,11 @@ class Bulletin:
             time.sleep(_LOOK_S)
         note: bytes = self._store.get(name)
         return note.decode()
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PipelineError(STORE_GONE) from error

@@ -8,10 +8,12 @@ and step only (:mod:`runtime.randomness`) and need no saving.
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,21 +37,36 @@ def save_checkpoint(
         Of all checkpoints of the run.
     runner, optimizers
         The modules, and their stages' optimizers, by stage of the model.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written to.
     """
-    world, step = runner.world, runner.completed_steps
+    world = runner.world
     states = {stage: runner.optimizer_state(stage, optimizers[stage]) for stage in runner.modules}
     if world.replica > 0:
         return
-    partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
-    partial.mkdir(parents=True, exist_ok=True)
-    for stage, module in runner.modules.items():
-        if runner.routes.holders(stage)[0] != world.rank:
-            continue
-        content = {
+    contents = {
+        stage: {
             "extra": runner.extra_state(stage),
             "module": module.state_dict(),
             "optimizer": states[stage],
         }
+        for stage, module in runner.modules.items()
+        if runner.routes.holders(stage)[0] == world.rank
+    }
+    try:
+        _save(folder, runner, contents)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}): name another folder") from error
+
+
+def _save(folder: Path, runner: PipelineRunner, contents: Mapping[int, dict[str, Any]]) -> None:
+    world, step = runner.world, runner.completed_steps
+    partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
+    partial.mkdir(parents=True, exist_ok=True)
+    for stage, content in contents.items():
         torch.save(content, partial / _file(stage))
     name = f"saved/{step}"
     runner.bulletin.put(f"{name}/{world.rank}", "")
@@ -69,7 +86,7 @@ def load_checkpoint(
     Raises
     ------
     InputError
-        When there is none, or its stages are not this run's.
+        When there is none, it is damaged, or its stages are not this run's.
     """
     found = [(int(match[1]), path) for path in _subfolders(folder) if (match := _STEP.fullmatch(path.name))]
     if not found:
@@ -82,7 +99,7 @@ def load_checkpoint(
             "resume with a schedule of as many"
         )
     for stage, module in runner.modules.items():
-        content = torch.load(latest / _file(stage), map_location=runner.world.device, weights_only=True)
+        content = _read(latest / _file(stage), runner.world.device)
         try:
             module.load_state_dict(content["module"])
             runner.load_optimizer_state(stage, optimizers[stage], content["optimizer"])
@@ -92,6 +109,21 @@ def load_checkpoint(
                 f"{latest / _file(stage)} is of another model than this run: give that run's options"
             ) from error
     runner.completed_steps = step
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    """What a file holds."""
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, OSError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        raise _damaged(path) from error
+    if not isinstance(content, dict) or not {"module", "optimizer"} <= set(content):
+        raise _damaged(path)
+    return content
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged or no checkpoint of a stage: resume from another folder")
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -3,17 +3,17 @@
 All ops of all ranks are put into one global order, that of a replay on the document's own costs. Every
 transfer has its place in it, behind its producer. A sender hands over in the order of its own ops; its
 receiver posts receives in the global order. Restricted to one direction between two ranks both are the same
-sequence, because every rank derives it from the same document by the same function. So no two ranks can
-disagree, and messages need no tags. Posting a receive never waits, and an op waits only for a message whose
-producer stands earlier in the global order, so the first op in it that has not run can always run: nothing
-deadlocks. Sums of gradients are started in one order too, that in which the last of their parts are ready;
-starting one never waits either.
+sequence, because every rank derives it from the same document (they compare it at the start) by the same
+function. So no two ranks can disagree, and messages need no tags. Posting a receive never waits, and an op
+waits only for a message whose producer stands earlier in the global order, so the first op in it that has not
+run can always run: nothing deadlocks. Sums of gradients are started in one order too, that in which the last
+of their parts are ready; starting one never waits either.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain
@@ -187,10 +187,6 @@ class Needs:
                 if self._carries(after, microbatch):
                     yield self._backward(OpKind.B, after, microbatch)
 
-    def lag_ticks(self, needed: Op, op: Op) -> int:
-        """How long what is needed is on its way: a sum's parts are not, its own ticks count that."""
-        return 0 if op.kind is OpKind.R else self._problem.lag_ticks(needed.stage, op.stage)
-
     def _carries(self, stage: int, microbatch: int) -> bool:
         return not self._problem.feeds or microbatch in self._carried[stage]
 
@@ -202,52 +198,78 @@ class Needs:
 def global_order(problem: Problem, orders: RankOrders) -> list[TimedOp]:
     """All ops in the order, and with the times, in which a replay on the problem's costs starts them.
 
-    Ties go to the lower rank, so every rank computes the same list.
-
     Raises
     ------
     DeadlockError
         With each unfinished rank's next op and what it waits for.
     """
     needs = Needs(problem, chain.from_iterable(orders))
-    ends: dict[Op, int] = {}
-    found: list[TimedOp] = []
-    position = [0] * len(orders)
+    return list(replay(problem, [iter(order) for order in orders], needs.of, {}))
+
+
+def replay(
+    problem: Problem,
+    orders: Sequence[Iterator[Op]],
+    needed_by: Callable[[Op], Iterable[Op]],
+    ends: MutableMapping[Op, int],
+) -> Iterator[TimedOp]:
+    """All ops, each as its turn comes, in the order and with the times in which ranks start them.
+
+    Ties go to the lower rank, so every rank finds the same.
+
+    Parameters
+    ----------
+    problem
+        The placement and the costs.
+    orders
+        For every rank, its ops in execution order; they may go on and on.
+    needed_by
+        The ops that must end before an op starts.
+    ends
+        Takes the tick at which each op ends, and may forget it when nothing needs the op any more.
+
+    Raises
+    ------
+    DeadlockError
+        With each unfinished rank's next op and what it waits for.
+    """
+    following = [next(order, None) for order in orders]
     free_from = [0] * len(orders)
     waiting: dict[Op, list[int]] = defaultdict(list)  # ranks at the op that waits for this one
     ready: list[tuple[int, int]] = []
 
     def offer(rank: int) -> None:
         """Put a rank among the ready, or among those that wait for an op."""
-        if position[rank] == len(orders[rank]):
+        op, start = following[rank], free_from[rank]
+        if op is None:
             return
-        op, start = orders[rank][position[rank]], free_from[rank]
-        for needed in needs.of(op):
-            if needed not in ends:
+        for needed in needed_by(op):
+            end = ends.get(needed)
+            if end is None:
                 waiting[needed].append(rank)
                 return
-            start = max(start, ends[needed] + needs.lag_ticks(needed, op))
+            # A sum's parts are on no way: its own ticks count that.
+            lag = 0 if op.kind is OpKind.R else problem.lag_ticks(needed.stage, op.stage)
+            start = max(start, end + lag)
         heappush(ready, (start, rank))
 
     for rank in range(len(orders)):
         offer(rank)
     while ready:
         start, rank = heappop(ready)
-        op = orders[rank][position[rank]]
+        op = following[rank]
+        assert op is not None
         ends[op] = free_from[rank] = start + problem.stages[op.stage].cost(op.kind).ticks
-        found.append(TimedOp(op, start, ends[op]))
-        position[rank] += 1
+        yield TimedOp(op, start, free_from[rank])
+        following[rank] = next(orders[rank], None)
         for other in (rank, *waiting.pop(op, ())):
             offer(other)
-    unfinished = [rank for rank, order in enumerate(orders) if position[rank] < len(order)]
-    if unfinished:
-        raise DeadlockError(
-            [waiting_rank(rank, orders[rank][position[rank]], waiting) for rank in unfinished]
-        )
-    return found
+    left = [(rank, op) for rank, op in enumerate(following) if op is not None]
+    if left:
+        raise DeadlockError([_waiting_rank(rank, op, waiting) for rank, op in left])
 
 
-def waiting_rank(rank: int, op: Op, waiting: dict[Op, list[int]]) -> WaitingRank:
+def _waiting_rank(rank: int, op: Op, waiting: dict[Op, list[int]]) -> WaitingRank:
     """A rank that cannot go on: the op it is at and, of those that ranks wait for, the ones it needs."""
     return WaitingRank(
         rank, str(op), tuple(str(needed) for needed, ranks in waiting.items() if rank in ranks)

@@ -21,8 +21,8 @@ from runtime.communication import plan_rank
 from runtime.cuts import Cuts
 from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
-from runtime.preparation import agree_on_specs, check_fit, check_same_schedule, meet
-from runtime.replicas import check_same_weights, make_groups
+from runtime.preparation import agree_on_specs, check_alike, check_fit, check_same_schedule, meet
+from runtime.replicas import check_own_parameters, check_same_weights, make_groups
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.slices import make_stages
@@ -110,8 +110,10 @@ class PipelineRunner:
         loss: Loss,
         options: Options | None = None,
     ) -> None:
-        self.world, self.schedule, self.modules = world, schedule, dict(modules)
+        self.world, self.schedule = world, schedule
+        self.modules = dict(sorted(modules.items()))  # replicas exchange stage by stage, in one order
         self.options = options or Options()
+        self._microbatch = microbatch
         self.completed_steps = 0
         self._problem = schedule.problem
         self._doing = "starting"
@@ -124,6 +126,7 @@ class PipelineRunner:
             self.routes = Routes(self._problem)
             check_fit(self.routes, modules, world)
             check_same_schedule(schedule, world, self.bulletin)
+            check_alike("options", self._shared_options(), world, self.bulletin)
             self._plan = plan_rank(self._problem, schedule.orders, world.rank)
             cuts = Cuts(self.routes.num_slices, microbatch, self.options.slice_positions)
             self._stages = self._make_stages()
@@ -131,6 +134,8 @@ class PipelineRunner:
                 self.routes, modules, microbatch, cuts, world, self.bulletin, self.options.autocast
             )
             check_same_weights(self.routes, modules, world, self.bulletin)
+            if world.num_replicas > 1 or any(len(self.routes.holders(stage)) > 1 for stage in modules):
+                check_own_parameters(self.modules, "replicas sum gradients stage by stage")
             meet(world, self.bulletin, num_processes)
             groups = make_groups(self.routes, world, self.options.timeout_s)
         self._transport = Transport(world, self._watch, specs, self.options.timeout_s)
@@ -142,7 +147,8 @@ class PipelineRunner:
             groups=groups,
             stages=self._stages,
             gradients={
-                s: make_gradients(module, groups[s], self.options.exchange) for s, module in modules.items()
+                stage: make_gradients(module, groups[stage], self.options.exchange)
+                for stage, module in self.modules.items()
             },
             specs=specs,
             transport=self._transport,
@@ -151,7 +157,6 @@ class PipelineRunner:
             autocast=self.options.autocast,
         )
         self._recorder = make_recorder(world.device)
-        self._microbatch = microbatch
 
     @property
     def holds_first_stage(self) -> bool:
@@ -259,6 +264,17 @@ class PipelineRunner:
         """Leave; the other ranks go on to wait for what this one owes them, so leave together."""
         self._transport.close()
         self._watch.close()
+
+    def _shared_options(self) -> dict[str, object]:
+        """What has to be the same on all ranks."""
+        options = self.options
+        return {
+            "microbatches": self._microbatch,
+            "seed": options.seed,
+            "autocast": options.autocast,
+            "exchange": options.exchange,
+            "slice_positions": options.slice_positions,
+        }
 
     def _make_stages(self) -> dict[int, Stage]:
         divided = {op.stage for op in self.schedule.orders[self.world.rank] if op.kind is OpKind.B}

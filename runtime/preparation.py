@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import torch
@@ -42,20 +43,49 @@ def check_fit(routes: Routes, modules: Mapping[int, nn.Module], world: World) ->
 
 
 def check_same_schedule(schedule: Schedule, world: World, bulletin: Bulletin) -> None:
-    """Make sure that all ranks were given the same orders: they would wait for one another otherwise.
+    """Make sure that all ranks were given the same orders and costs, from which each derives the plan of all.
 
     Raises
     ------
     InputError
-        Naming a rank whose orders differ from those of rank 0.
+        Naming a rank whose schedule differs from that of rank 0.
     """
     text = "|".join(" ".join(map(str, order)) for order in schedule.orders)
-    problem = schedule.problem
-    own = hashlib.sha256(f"{problem.stage_to_rank} {problem.feeds} {text}".encode()).hexdigest()
+    own = hashlib.sha256(f"{schedule.problem} {text}".encode()).hexdigest()
     if world.number == 0:
         bulletin.put("schedule", own)
     elif bulletin.read("schedule", "rank 0's schedule") != own:
         raise InputError(f"rank {world.number} is given another schedule than rank 0: give all the same")
+
+
+def check_alike(name: str, given: Mapping[str, object], world: World, bulletin: Bulletin) -> None:
+    """Make sure that all ranks were given the same: numbers would be wrong, or ranks wait, otherwise.
+
+    Parameters
+    ----------
+    name
+        Of the note in which rank 0 leaves its own.
+    given
+        What this rank was given, by name; every value as text says all about it.
+    world, bulletin
+        Over what ranks agree.
+
+    Raises
+    ------
+    InputError
+        Naming a rank, what it was given and what rank 0 was.
+    """
+    own = {what: str(value) for what, value in given.items()}
+    if world.number == 0:
+        bulletin.put(name, json.dumps(own))
+        return
+    others = json.loads(bulletin.read(name, f"rank 0's {name}"))
+    for what in sorted({*own, *others}):
+        if own.get(what) != others.get(what):
+            raise InputError(
+                f"rank {world.number} is given {what} {own.get(what)} and rank 0 {others.get(what)}: give "
+                "all ranks the same"
+            )
 
 
 def agree_on_specs(

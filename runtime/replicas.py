@@ -77,6 +77,23 @@ def check_same_weights(
             )
 
 
+def check_own_parameters(modules: Mapping[int, nn.Module], why: str) -> None:
+    """Make sure that no two stages of a rank share a parameter, which only one of them would look after.
+
+    Raises
+    ------
+    InputError
+        Naming two that do, and ``why`` they must not.
+    """
+    held: dict[nn.Parameter, int] = {}
+    for stage, module in sorted(modules.items()):
+        for parameter in module.parameters():
+            if (first := held.setdefault(parameter, stage)) != stage:
+                raise InputError(
+                    f"stages {first} and {stage} of the model share a parameter, and {why}: give each its own"
+                )
+
+
 def _fingerprint(module: nn.Module) -> str:
     """A number for every parameter that other values would almost surely change."""
     return " ".join(str(_sum_of_bits(parameter.detach())) for parameter in module.parameters())

@@ -20,11 +20,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from itertools import pairwise
 
-from runtime.communication import Message, Needs, Step, check_orders, waiting_rank
-from synth.errors import DeadlockError, InputError
+from runtime.communication import Message, Needs, Step, check_orders, replay
+from synth.errors import InputError
 from synth.ops import Op, OpKind, RankOrders, TimedOp
 from synth.problem import Problem
 
@@ -207,7 +206,7 @@ def plan_rolling(rolling: Rolling, rank: int, num_batches: int, unit: int) -> It
         sums = (timed.op.stage,) if rolling.within_batch(timed.op) in last else ()
         return Step(timed.op, tuple(posts), awaits.pop(timed.op, None), sends, sums)
 
-    for timed, message in _with_messages(rolling, replay(rolling, num_batches)):
+    for timed, message in _with_messages(rolling, replayed(rolling, num_batches)):
         if message is not None and message.receiver == rank:
             awaits[message.consumer] = message
             # Posted before the op that runs when the producer starts, so that it finds its buffer.
@@ -241,59 +240,51 @@ def _with_messages(rolling: Rolling, ops: Iterable[TimedOp]) -> Iterator[tuple[T
         number += 1
 
 
-def replay(rolling: Rolling, num_batches: int) -> Iterator[TimedOp]:
+def replayed(rolling: Rolling, num_batches: int) -> Iterator[TimedOp]:
     """All ops of so many batches in the order, and with the times, in which a replay starts them.
-
-    That of :func:`runtime.communication.global_order`, op by op.
 
     Raises
     ------
     DeadlockError
         With each unfinished rank's next op and what it waits for.
     """
-    problem, m = rolling.problem, rolling.batch_microbatches
+    m = rolling.batch_microbatches
+    needs = Needs(rolling.problem, rolling.one_batch)
+    within = {op: tuple(needs.of(op)) for op in rolling.one_batch}
+
+    def needed_by(op: Op) -> Iterator[Op]:
+        needed = within[rolling.within_batch(op)]
+        return (one._replace(microbatch=op.microbatch) for one in needed)
+
     orders = [order.ops(m, num_batches) for order in rolling.orders]
-    following: list[Op | None] = [next(order) for order in orders]
-    free_from = [0] * len(orders)
-    ends: dict[int, dict[Op, int]] = defaultdict(dict)  # by microbatch, while it is under way
-    ops_of = Counter(op.microbatch for op in rolling.one_batch)
-    waiting: dict[Op, list[int]] = defaultdict(list)  # ranks at the op that waits for this one
-    ready: list[tuple[int, int]] = []
-    needs = Needs(problem, rolling.one_batch)
-    needed_by = {op: tuple(needs.of(op)) for op in rolling.one_batch}
+    return replay(rolling.problem, orders, needed_by, UnderWay(rolling))
 
-    def offer(rank: int) -> None:
-        """Put a rank among the ready, or among those that wait for an op."""
-        op, start = following[rank], free_from[rank]
-        if op is None:
-            return
-        for within in needed_by[rolling.within_batch(op)]:
-            needed = within._replace(microbatch=op.microbatch)
-            end = ends[op.microbatch].get(needed)
-            if end is None:
-                waiting[needed].append(rank)
-                return
-            start = max(start, end + problem.lag_ticks(needed.stage, op.stage))
-        heappush(ready, (start, rank))
 
-    for rank in range(len(orders)):
-        offer(rank)
-    while ready:
-        start, rank = heappop(ready)
-        op = following[rank]
-        assert op is not None
-        free_from[rank] = start + problem.stages[op.stage].cost(op.kind).ticks
-        yield TimedOp(op, start, free_from[rank])
-        under_way = ends[op.microbatch]
-        under_way[op] = free_from[rank]
-        following[rank] = next(orders[rank], None)
-        for other in (rank, *waiting.pop(op, ())):
-            offer(other)
-        if len(under_way) == ops_of[op.microbatch % m]:
-            del ends[op.microbatch]
-    left = [(rank, op) for rank, op in enumerate(following) if op is not None]
-    if left:
-        raise DeadlockError([waiting_rank(rank, op, waiting) for rank, op in left])
+class UnderWay(dict[Op, int]):
+    """When ops of microbatches under way end: those of one that is through are forgotten.
+
+    Parameters
+    ----------
+    rolling
+        Which ops a microbatch has.
+    """
+
+    def __init__(self, rolling: Rolling) -> None:
+        super().__init__()
+        self._m = rolling.batch_microbatches
+        self._ops_of: dict[int, list[Op]] = defaultdict(list)
+        for op in rolling.one_batch:
+            self._ops_of[op.microbatch].append(op)
+        self._ended = Counter[int]()
+
+    def __setitem__(self, op: Op, end: int) -> None:
+        super().__setitem__(op, end)
+        self._ended[op.microbatch] += 1
+        ops = self._ops_of[op.microbatch % self._m]
+        if self._ended[op.microbatch] == len(ops):
+            del self._ended[op.microbatch]
+            for one in ops:
+                del self[one._replace(microbatch=op.microbatch)]
 
 
 def _shifted(ops: Iterable[Op], microbatches: int) -> Iterator[Op]:

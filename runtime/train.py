@@ -12,6 +12,7 @@ repeated (:mod:`runtime.rolling`); a step is one batch.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -128,8 +129,32 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--batch-microbatches is {options.batch_microbatches}: give an integer ≥ 1")
     if options.batch_microbatches is not None and options.timeline is not None:
         raise InputError("--timeline writes a whole schedule: leave --batch-microbatches out")
+    for name in ("steps", "microbatch_size", "positions", "vocabulary", "hidden", "heads"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{_flag(name)} is {getattr(options, name)}: give an integer ≥ 1")
+    for name in ("learning_rate", "timeout"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise InputError(f"{_flag(name)} is {getattr(options, name):g}: give a number above 0")
     if not 0 <= options.flush_steps <= options.steps:
         raise InputError(f"--flush-steps is {options.flush_steps}: give 0 to --steps, {options.steps}")
+    if options.timeline not in (None, "-") and not Path(options.timeline).parent.is_dir():
+        raise InputError(f"--timeline: there is no folder {Path(options.timeline).parent}: create it first")
+    _check_checkpoints(options.checkpoints)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_checkpoints(folder: str | None) -> None:
+    """Make the folder before the training, not behind it."""
+    try:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--checkpoints: {folder} cannot be made ({error.strerror}): name another"
+        ) from error
 
 
 def _join(options: argparse.Namespace, num_ranks: int) -> World:

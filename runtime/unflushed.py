@@ -20,6 +20,8 @@ from runtime.communication import Step
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
 from runtime.one_step import Equipment, Loss, StepRun
+from runtime.preparation import check_alike
+from runtime.replicas import check_own_parameters
 from runtime.rolling import check_updates, plan_rolling, roll
 from runtime.shapes import TensorSpec
 from runtime.versions import Versions, WeightPolicy
@@ -144,11 +146,13 @@ class UnflushedRunner(PipelineRunner):
         batch_microbatches: int,
         options: Options | None = None,
     ) -> None:
+        self._batch_microbatches = batch_microbatches
         super().__init__(schedule, modules, world=world, microbatch=microbatch, loss=loss, options=options)
         with self._spreading():
             if self.options.exchange is not Exchange.ALL_REDUCE:
                 raise InputError("without flushes every replica updates all weights: exchange by all-reduce")
             self._rolling = roll(schedule.problem, schedule.orders, batch_microbatches)
+            check_own_parameters(self.modules, "without flushes every stage has versions of its own")
             if set(optimizers) != set(modules):
                 raise InputError(
                     f"rank {world.rank} is given optimizers of stages {sorted(optimizers)} and modules of "
@@ -160,7 +164,7 @@ class UnflushedRunner(PipelineRunner):
             self._equipment, problem=replace(schedule.problem, num_microbatches=batch_microbatches)
         )
         self._policy = WeightPolicy.FLUSH
-        self._to_come = 0
+        self._to_come = self._announced = 0
         self._run: RollingRun | None = None
         self._steps: Iterator[Step] = iter(())
         self._next: Step | None = None
@@ -180,7 +184,8 @@ class UnflushedRunner(PipelineRunner):
         Raises
         ------
         InputError
-            When batches announced before are still to come, or the schedule mixes the gradients of updates.
+            When batches announced before are still to come, the schedule mixes the gradients of updates, or
+            another rank announces something else.
         """
         self._doing = "beginning"
         with self._spreading():
@@ -190,6 +195,9 @@ class UnflushedRunner(PipelineRunner):
                 raise InputError(f"num_batches is {num_batches}: give an integer ≥ 1")
             unit = policy.unit(self.microbatches_per_step)
             check_updates(self.schedule.problem, self.schedule.orders, unit)
+            self._announced += 1
+            given = {"weights": policy, "num_batches": num_batches}
+            check_alike(f"announcement {self._announced}", given, self.world, self.bulletin)
         self._policy, self._to_come = policy, num_batches
         if policy is not WeightPolicy.DOUBLE_BUFFERED:
             for versions in self.versions.values():
@@ -250,6 +258,10 @@ class UnflushedRunner(PipelineRunner):
     def load_extra_state(self, stage: int, state: Mapping[str, Tensor]) -> None:
         """Go on with such weights before the newest."""
         self.versions[stage].restore(state)
+
+    def _shared_options(self) -> dict[str, object]:
+        """What has to be the same on all ranks."""
+        return super()._shared_options() | {"batch_microbatches": self._batch_microbatches}
 
     def _start(self) -> RollingRun:
         """Fill the pipeline anew."""

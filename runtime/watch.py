@@ -20,6 +20,9 @@ from runtime.errors import PeerError
 
 BEAT_S = 0.25
 """Seconds between two signs of life."""
+STORE_GONE = "the store at which the ranks meet cannot be reached: its process has died"
+ANSWER_S = 2.0
+"""How long the store may take to answer at the end: its process may hang, and nothing ends a wait for it."""
 _GONE = "gone"
 _FAILURE = "failure"
 
@@ -80,9 +83,14 @@ class Watch:
     def close(self) -> None:
         """Leave in peace: nobody waits for this rank's signs of life any more."""
         self._leaving.set()
-        self._thread.join()
+        self._thread.join(ANSWER_S)
 
     def _tell(self, what: str) -> None:
+        telling = threading.Thread(target=self._write, args=(what,), daemon=True, name="pipesynth failure")
+        telling.start()
+        telling.join(ANSWER_S)
+
+    def _write(self, what: str) -> None:
         try:
             self._store.compare_set(_FAILURE, "", what)
         except RuntimeError:
@@ -93,7 +101,7 @@ class Watch:
             self._beat_until_leaving()
             self._store.set(self._key(self._rank), _GONE)
         except RuntimeError:
-            self._failure = "the store at which the ranks meet cannot be reached: its process has died"
+            self._failure = STORE_GONE
 
     def _beat_until_leaving(self) -> None:
         watched, seen, since = (self._rank + 1) % self._size, "", time.monotonic()

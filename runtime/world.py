@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import permutations, product
@@ -86,12 +87,23 @@ def join(
     Raises
     ------
     InputError
-        As :func:`join_at`.
+        When this process was started without them, and as :func:`join_at`.
     PipelineError
         When not all of them come in time.
     """
+    missing = [
+        name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
+    ]
+    if missing:
+        raise InputError(
+            f"nothing says which of all processes this is ({', '.join(missing)} not set): start it with "
+            f"torchrun --nproc-per-node {num_ranks}"
+        )
     timeout = timedelta(seconds=timeout_s)
-    store, process, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    try:
+        store, process, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    except RuntimeError as error:
+        raise _nobody_met("all processes", timeout_s) from error
     return join_at(store, process, size, num_ranks, device=device, is_staged=is_staged, timeout_s=timeout_s)
 
 
@@ -139,10 +151,13 @@ def join_at(
         world = _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
         return replace(world, is_staged=is_staged)
     except RuntimeError as error:  # torch has no one type for this
-        raise PipelineError(
-            f"not all of the {num_processes} processes met within {timeout_s:g} s: start them all, and see "
-            "whether one has failed before"
-        ) from error
+        raise _nobody_met(f"all of the {num_processes} processes", timeout_s) from error
+
+
+def _nobody_met(who: str, timeout_s: float) -> PipelineError:
+    return PipelineError(
+        f"not {who} met within {timeout_s:g} s: start them all, and see whether one has failed before"
+    )
 
 
 def _groups(

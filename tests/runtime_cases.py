@@ -151,7 +151,9 @@ def make_batch(case: Case, step: int, replica: int) -> tuple[Tensor, Tensor]:
 def make_runner(
     case: Case, world: World, stages: list[nn.Module], *, timeout_s: float = 30, patience_s: float = 20
 ) -> PipelineRunner:
-    own = {stage: stages[stage] for stage in case.schedule.problem.stages_by_rank[world.rank]}
+    held = case.schedule.problem.stages_by_rank[world.rank]
+    # However a caller puts its modules in order, replicas go through them alike.
+    own = {stage: stages[stage] for stage in (held[::-1] if world.replica else held)}
     if case.division is not Division.NATIVE:
         for module in own.values():
             defer_weights(module)
@@ -227,6 +229,10 @@ def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str
         stages[1] = nn.Linear(5, 5)
     if fault == "orders" and number == 1:
         case = replace(case, schedule=reordered(case.schedule))
+    if fault == "costs" and number == 1:
+        case = replace(case, schedule=slower(case.schedule))
+    if fault == "options" and number == 1:
+        case = replace(case, autocast=torch.bfloat16)
     began = time.monotonic()
     try:
         runner = make_runner(case, world, stages, timeout_s=FAILING_S, patience_s=FAILING_S)
@@ -260,6 +266,25 @@ def reordered(schedule: Schedule) -> Schedule:
     """The same ops, the last two of rank 0 the other way round."""
     first, *others = schedule.ranks
     return Schedule(schedule.problem, ((*first[:-2], first[-1], first[-2]), *others))
+
+
+def slower(schedule: Schedule) -> Schedule:
+    """The same orders, the first forwards long."""
+    first, *others = schedule.problem.stages
+    first = replace(first, F=replace(first.F, ticks=50 * first.F.ticks))
+    return Schedule(replace(schedule.problem, stages=(first, *others)), schedule.ranks)
+
+
+def tied(store, number: int, count: int, case: Case) -> str:
+    """What is said where stages 0 and 2, on one rank, share a weight."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    stages = make_stages(case)
+    stages[2].register_parameter("shared", stages[0][0].weight)
+    try:
+        make_runner(case, world, stages, timeout_s=FAILING_S, patience_s=FAILING_S)
+    except Exception as error:
+        return str(error)
+    return "nothing"
 
 
 def train(

@@ -21,6 +21,11 @@ FAULTS = {
         r"stage 1 cannot take what stage 0 gives, \(2, 3, 8\) of float32: .*",
     ),
     "orders": ("InputError", "rank 1 is given another schedule than rank 0: give all the same"),
+    "costs": ("InputError", "rank 1 is given another schedule than rank 0: give all the same"),
+    "options": (
+        "InputError",
+        "rank 1 is given autocast torch.bfloat16 and rank 0 None: give all ranks the same",
+    ),
     "raises": ("RuntimeError", "the layer is broken"),
     "loss": (
         "LossError",

@@ -14,7 +14,7 @@ from synth.placement import PlacementKind
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
 from tests.builders import EITHER
-from tests.runtime_cases import Case, resumed, updated
+from tests.runtime_cases import Case, resumed, tied, updated
 
 
 def case(num_ranks=2, **options):
@@ -107,6 +107,15 @@ def state_of_two_groups(store, number, count):
     except InputError as error:
         return str(error)
     return "nothing"
+
+
+def test_stages_that_share_a_parameter_are_refused_where_replicas_sum_by_stage(pool):
+    """The sum of the one would begin before the other has added its last part."""
+    problem = uniform_problem(2, 4, EITHER, chunks=2, transfer_ticks=1)
+    case = Case(schedule=schedule_orders(problem, baseline_orders("interleaved-1f1b", problem)))
+    assert set(pool.run(2, tied, case)) == {"nothing"}
+    for said in pool.run(4, tied, case):
+        assert "stages 0 and 2 of the model share a parameter, and replicas sum gradients stage by" in said
 
 
 def test_v_of_two_chunks_shares_by_stage(pool):

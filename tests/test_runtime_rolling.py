@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from runtime.communication import global_order, plan_rank
-from runtime.rolling import check_updates, plan_rolling, replay, roll
+from runtime.rolling import UnderWay, check_updates, plan_rolling, replayed, roll
 from synth.baselines import baseline_orders
 from synth.errors import InputError
 from synth.ops import OpKind
@@ -49,7 +49,7 @@ def test_plan_is_that_of_a_document_of_so_many_batches(num_ranks, m, stage, batc
         whole = replace(short, num_microbatches=batches * m)
         orders = baseline_orders("1f1b", whole)
         rolling = rolled(short, m)
-        assert list(replay(rolling, batches)) == global_order(whole, orders)
+        assert list(replayed(rolling, batches)) == global_order(whole, orders)
         for rank in range(num_ranks):
             wanted = [replace(step, sums=()) for step in plan_rank(whole, orders, rank)]
             found = [replace(step, sums=()) for step in plan_rolling(rolling, rank, batches, m)]
@@ -74,6 +74,18 @@ def test_plan_of_a_long_run_begins_at_once():
     """Nothing is planned ahead: this would be a trillion ops."""
     steps = islice(plan_rolling(rolled(uniform_problem(4, 16, EITHER), 8), 0, 10**10, 8), 1001)
     assert [str(step.op) for step in steps][-2:] == ["0F501", "0BW498"]
+
+
+def test_a_replay_forgets_what_is_through():
+    """The second microbatch of the third batch, all of it, then the fourth in part."""
+    rolling = rolled(uniform_problem(3, 8, EITHER), 4)
+    ends, of_one = UnderWay(rolling), [op for op in rolling.one_batch if op.microbatch == 1]
+    for count, op in enumerate(of_one):
+        assert len(ends) == count
+        ends[op._replace(microbatch=9)] = 5
+    assert not ends
+    ends[of_one[0]._replace(microbatch=13)] = 5
+    assert len(ends) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from runtime.train import main
 from synth.baselines import baseline_orders
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument, read_timeline, write_schedule
@@ -108,6 +109,42 @@ def test_checkpoint_of_another_model_is_refused(pool, written, tmp_path):
     answers = pool.run(2, train, free_port(), ["--schedule", path, "--resume", folder, "--hidden", "64"])
     assert [code for code, _, _ in answers] == [2, 2]
     assert all("is of another model than this run" in err for _, _, err in answers)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of it", b"hello"])
+def test_damaged_checkpoint_is_refused(pool, written, tmp_path, content):
+    folder, path = tmp_path / "checkpoints", written("zb-h1", 2)
+    run(pool, 2, "--schedule", path, "--steps", "1", "--checkpoints", str(folder))
+    for stage in range(2):
+        (folder / "step-1" / f"stage-{stage}.pt").write_bytes(content)
+    answers = pool.run(2, train, free_port(), ["--schedule", path, "--resume", str(folder), *FEW])
+    assert {code for code, _, _ in answers} <= {1, 2}
+    assert all("is damaged or no checkpoint of a stage: resume from another" in err for *_, err in answers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], "--steps is 0: give an integer ≥ 1"),
+        (["--microbatch-size", "-1"], "--microbatch-size is -1: give an integer ≥ 1"),
+        (["--heads", "0"], "--heads is 0: give an integer ≥ 1"),
+        (["--learning-rate", "nan"], "--learning-rate is nan: give a number above 0"),
+        (["--timeout", "0"], "--timeout is 0: give a number above 0"),
+        (["--timeline", f"{__file__}/t"], f"--timeline: there is no folder {__file__}: create it first"),
+        (["--checkpoints", __file__], "cannot be made (File exists): name another"),
+    ],
+)
+def test_options_are_refused_before_anything_runs(written, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr("runtime.train.time.sleep", lambda _: None)
+    assert main(["--schedule", written("zb-h1", 2), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_process_without_others_is_told_how_to_start_them(written, capsys, monkeypatch):
+    monkeypatch.setattr("runtime.train.time.sleep", lambda _: None)
+    monkeypatch.delenv("RANK", raising=False)
+    assert main(["--schedule", written("zb-h1", 2)]) == 2
+    assert "not set): start it with torchrun --nproc-per-node 2" in capsys.readouterr().err
 
 
 def test_rank_with_another_model_is_told_on_all(pool, written):

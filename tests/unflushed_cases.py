@@ -333,7 +333,7 @@ def refused(store, number: int, count: int, how: Unflushed, fault: str) -> str:
         runner.begin(how.phases[0][0], how.phases[0][1])
         runner.step(*batch)
         if fault == "saved on the way":
-            save_checkpoint(Path("/nowhere"), runner, runner._optimizers)
+            save_checkpoint(Path(__file__), runner, runner._optimizers)
         if fault == "begun again":
             runner.begin(WeightPolicy.FLUSH, 1)
     except InputError as error:
