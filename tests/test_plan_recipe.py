@@ -103,6 +103,28 @@ def test_a_recipe_travels():
     assert there.outline(recipe.keys[3]) == recipe.outline(recipe.keys[3])
 
 
+def test_a_recipe_stays_in_its_process():
+    """Sent again, it is the one that was there, with what it has computed."""
+    sent = pickle.dumps(recipe_of(4))
+    assert pickle.loads(sent) is pickle.loads(sent)
+
+
+def test_a_plan_does_not_hang_on_neighbours():
+    recipe, shape = recipe_of(8), Shape(pp=4, dp=2, tp=1, microbatch=1)
+    assert recipe.plan(shape) is recipe.plan(replace(shape, seats=SeatOrder.REPLICAS))
+
+
+def test_ends_of_the_model_take_room():
+    """Where all but the embedding or the head would fit, the outline says so, and laying out agrees."""
+    recipe = recipe_of(4, chunks=(1, 2), weights=(WeightPolicy.FLUSH,))
+    for limit_mib in range(60, 200, 20):
+        tight = with_limit(recipe, limit_mib)
+        for key in tight.keys:
+            if tight.outline(key).refusal:
+                with pytest.raises(InputError):
+                    tight.draft(key)
+
+
 def test_what_does_not_fit_is_refused():
     recipe = recipe_of(4, limit_mib=1)
     with pytest.raises(InputError, match="no cut fits"):

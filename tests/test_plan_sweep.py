@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from plan_cases import Broken, everything, recipe_of
 
+from synth.baselines import BASELINES
 from synth.drafts import WeightPolicy
 from synth.errors import InputError
 from synth.planner.documents import schedule_document
 from synth.planner.executors import LocalExecutor, SerialExecutor, executor_of
 from synth.planner.journal import JUDGED, Journal
-from synth.planner.judging import SCHEDULES, judge
+from synth.planner.judging import DOUBLE_BUFFERED, QUICK, SCHEDULES, judge
 from synth.planner.steps import flushed_step_ticks
 from synth.planner.sweeping import sweep
 from synth.planner.synthesizing import synthesis_candidates, synthesize_best
@@ -204,7 +205,11 @@ def test_a_buffered_document_is_not_flushed():
     verdict = sweep(recipe, SerialExecutor()).ranking()[0]
     draft = recipe.draft(verdict.key)
     document = schedule_document(draft, "pipedream-2bw")
-    assert document.schedule.problem.num_microbatches == 3 * draft.problem.num_microbatches
+    problem = document.schedule.problem
+    assert problem.num_microbatches == 3 * draft.problem.num_microbatches
+    assert {costs.weight_versions for costs in problem.stages} == {2}
+    flushed = recipe.draft(verdict.key.replace("weights=2bw", "weights=flush")).problem
+    assert [c.static_bytes for c in problem.stages] == [c.static_bytes for c in flushed.stages]
     spans = []
     for batches in (1, 2):
         ends = [t.end for t in document.schedule.ranks[0] if t.op.microbatch < batches * 16]
@@ -213,7 +218,27 @@ def test_a_buffered_document_is_not_flushed():
 
 
 def test_every_schedule_is_known():
+    """Those that flush and take the chain as it is, and one that does not flush."""
     assert len(set(SCHEDULES)) == len(SCHEDULES)
+    assert not {"pipedream", "chimera", "dualpipe", "seq1f1b", "bpipe"} & set(SCHEDULES)
+    assert {name for name in SCHEDULES if BASELINES[name].reshape} == {DOUBLE_BUFFERED}
+
+
+def test_a_bound_comes_before_schedules():
+    """Each is laid out first, without schedules: what that proves to be too slow is not tried, but for two
+    that are under way when the last of the best is found.
+    """
+    recipe, seen = recipe_of(4, limit_mib=200), []
+    standing = sweep(recipe, SerialExecutor(), keep=1, schedules=QUICK, on_verdict=seen.append)
+    first = {}
+    for verdict in seen:
+        first.setdefault(verdict.key, verdict)
+    assert not any(verdict.tried for verdict in first.values())
+    for policy in WeightPolicy:
+        most = standing.most_ticks(policy)
+        tried = [v for v in standing.verdicts.values() if v.policy is policy and v.tried]
+        assert tried
+        assert sum(verdict.least_ticks > most for verdict in tried) <= 2
 
 
 RAY = """if True:
