@@ -83,6 +83,18 @@ def lay_out(sliced_stages: Sequence[Sequence[StageCosts]], directions: Sequence[
     return Flow(tuple(stages), tuple(ranks), tuple(feeds))
 
 
+def computing_stages(problem: Problem) -> tuple[int, ...]:
+    """The stages that compute, and do not just keep what another stage of the same model stage hands over."""
+    if not problem.feeds:
+        return tuple(range(problem.num_stages))
+    runs = [(feed.model_stage, feed.slice) for feed in problem.feeds]
+    return tuple(
+        stage
+        for stage, feed in enumerate(problem.feeds)
+        if all(runs[source] != runs[stage] for source in feed.inputs)
+    )
+
+
 def chain_feeds(num_stages: int, num_microbatches: int) -> tuple[Feed, ...]:
     """What feeds the stages of a plain chain."""
     everything = tuple(range(num_microbatches))

@@ -251,13 +251,22 @@ def test_directions_that_are_given_are_those_that_a_baseline_makes(name):
     assert formula_level(taken) == formula_level(made)
 
 
-def test_stages_that_are_no_flow_of_a_chain_are_refused():
+def test_a_problem_whose_stages_are_no_flow_of_a_chain_is_refused():
     problem = baselines_of(unit(4, 8))["bpipe"].cut.problem
-    sentence = "are neither a chain nor directions and slices of one"
-    with pytest.raises(InputError, match=f"the stages of the problem {sentence}"):
+    with pytest.raises(
+        InputError, match="are neither a chain nor directions and slices of one: give the chain"
+    ):
         cuts_of(problem)
-    with pytest.raises(InputError, match=f"the stages of evicting {sentence}"):
-        same_model("evicting", problem, unit(4, 8))
+
+
+@pytest.mark.parametrize(("p", "m"), [(4, 8), (6, 9)])
+def test_schedules_of_any_stages_stand_where_the_baseline_stands(p, m):
+    """BPipe's storage stages compute nothing: next to none in slots, and no forwards of the model."""
+    made = baselines_of(unit(p, m))["bpipe"]
+    schedule = schedule_orders(made.cut.problem, made.orders)
+    read = Entrant.planned("evicting", same_model("evicting", made.cut.problem, unit(p, m)), schedule)
+    assert read.parts_of_a_share == made.parts_of_a_share == 1
+    assert slot_level(read) == slot_level(made)
 
 
 # Topologies.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from synth.chunks import cut_every_way, merge_into_ranks
 from synth.errors import InputError
-from synth.flows import as_chain, laid_out_of
+from synth.flows import as_chain, computing_stages, laid_out_of
 from synth.placement import PlacementKind
 from synth.problem import Links, Problem
 from synth.topology import AllReduce, Topology
@@ -45,7 +45,11 @@ def cuts_of(problem: Problem) -> tuple[Cut, ...]:
         When the stages are neither a chain nor directions and slices of one.
     """
     given = problem.placements[0]
-    _check_laid_out("the problem", given)
+    if not is_laid_out(given):
+        raise InputError(
+            "the stages of the problem are neither a chain nor directions and slices of one: give the chain, "
+            "and schedules of these stages with --schedules"
+        )
     chain = merge_into_ranks(as_chain(given))
     loops, waves = cut_every_way(chain, None), cut_every_way(chain, PlacementKind.WAVE)
     finer = [loops.problems[1], waves.problems[1], loops.problems[0]]
@@ -72,10 +76,8 @@ def same_model(name: str, problem: Problem, given: Problem) -> Cut:
     Raises
     ------
     InputError
-        When ranks, microbatches, the forwards' time or their memory differ, or the problem's stages are
-        neither a chain nor directions and slices of one.
+        When ranks, microbatches, the forwards' time or their memory differ.
     """
-    _check_laid_out(name, problem)
     counts = [
         ("ranks", problem.num_ranks, given.num_ranks),
         ("microbatches", problem.num_microbatches, given.num_microbatches),
@@ -103,13 +105,12 @@ def same_model(name: str, problem: Problem, given: Problem) -> Cut:
 
 def _forward_ticks(problem: Problem) -> int:
     """Of all microbatches, through every stage that carries them."""
-    return sum(len(problem.microbatches_of(s)) * costs.F.ticks for s, costs in enumerate(problem.stages))
+    return sum(len(problem.microbatches_of(s)) * problem.stages[s].F.ticks for s in computing_stages(problem))
 
 
 def _forward_bytes(problem: Problem) -> int:
-    return sum(
-        len(problem.microbatches_of(s)) * costs.F.alloc_bytes for s, costs in enumerate(problem.stages)
-    )
+    stages = computing_stages(problem)
+    return sum(len(problem.microbatches_of(s)) * problem.stages[s].F.alloc_bytes for s in stages)
 
 
 def topology_for(topology: Topology, given: Problem, cut: Problem) -> Topology:
@@ -148,14 +149,6 @@ def _num_model_stages(problem: Problem) -> int:
 def is_laid_out(problem: Problem) -> bool:
     """Whether a problem is a chain, or directions and slices of one: only its boundaries have sizes."""
     return laid_out_of(problem) is not None
-
-
-def _check_laid_out(name: str, problem: Problem) -> None:
-    if not is_laid_out(problem):
-        raise InputError(
-            f"the stages of {name} are neither a chain nor directions and slices of one, so that nothing is "
-            "comparable with them: use compare and simulate, or leave them out"
-        )
 
 
 def with_transfers_over(topology: Topology, problem: Problem) -> Problem:

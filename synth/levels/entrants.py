@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from synth.baselines import BASELINES, baseline_orders, baseline_problem
 from synth.errors import BaselineUndefinedError
+from synth.flows import computing_stages
 from synth.levels.cuts import Cut
 from synth.levels.ideal import ideal_problem
 from synth.ops import RankOrders
@@ -77,7 +78,7 @@ class Entrant:
 
 def _parts_of_a_share(problem: Problem) -> Fraction:
     """How many forwards a rank runs of one microbatch, on average: stages carry some in each direction."""
-    forwards = sum(len(problem.microbatches_of(stage)) for stage in range(problem.num_stages))
+    forwards = sum(len(problem.microbatches_of(stage)) for stage in computing_stages(problem))
     return Fraction(forwards, problem.num_ranks * problem.num_microbatches)
 
 

@@ -64,10 +64,10 @@ def run(options: argparse.Namespace) -> int:
     problem = load_problem(options).placements[0]
     cuts = cuts_of(problem)
     entrants, reasons = baseline_entrants(cuts)
+    entrants += [_read_entrant(path, problem) for path in options.schedules]
     if topology is not None:
         entrants, more = _over_boundaries(entrants)
         reasons |= more
-    entrants += [_read_entrant(path, problem) for path in options.schedules]
     if options.synthesize:
         entrants.append(_synthesized(cuts, topology, problem, options))
 
