@@ -1,6 +1,6 @@
 """Figures behind "what did not work as well" of windows, crossings and lengths of annealing at k = 8.
 
-Rewrites ``tried_windows.csv``; its seconds are CPU seconds, three minutes together.
+Rewrites ``tried_windows.csv``; its seconds are CPU seconds, about four minutes together.
 
     python results/2026-11-21-synthesizer/tried_windows.py
 """
