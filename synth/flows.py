@@ -95,15 +95,6 @@ def computing_stages(problem: Problem) -> tuple[int, ...]:
     )
 
 
-def chain_feeds(num_stages: int, num_microbatches: int) -> tuple[Feed, ...]:
-    """What feeds the stages of a plain chain."""
-    everything = tuple(range(num_microbatches))
-    return tuple(
-        Feed(inputs=(stage - 1,) if stage else (), microbatches=everything, model_stage=stage)
-        for stage in range(num_stages)
-    )
-
-
 def _check_apart(directions: Sequence[Direction]) -> None:
     owner: dict[int, int] = {}
     for number, direction in enumerate(directions):

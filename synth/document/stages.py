@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from synth.document.refusal import Refusal
 from synth.document.wire import DirectionWire, OpCostWire, PlacementWire, ProblemWire, StageWire
 from synth.feed import Feed
-from synth.flows import Direction, chain_feeds, lay_out
+from synth.flows import Direction, lay_out
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import OpCost, Problem, StageCosts, shortened
 
@@ -41,7 +41,7 @@ def stages_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> _Laid:
     if not laid_out:
         assert isinstance(wire.placement, PlacementWire)
         placement = _placement(wire, wire.placement)
-        return placement, tuple(costs for (costs,) in sliced), _unless_plain(_feeds(wire), wire)
+        return placement, tuple(costs for (costs,) in sliced), _feeds(wire)
     _check_no_feeds(wire, path, refuse)
     directions = _directions(wire, path, refuse)
     used = set(chain.from_iterable(direction.stage_to_rank for direction in directions))
@@ -50,12 +50,7 @@ def stages_from_wire(wire: ProblemWire, path: str, refuse: Refusal) -> _Laid:
             rule = f"no stage is on rank {rank}; put one there, or lower num_ranks"
             refuse(f"{path}.num_ranks", str(wire.num_ranks), rule)
     flow = lay_out(sliced, directions)
-    return Placement.explicit(flow.stage_to_rank), flow.stages, _unless_plain(flow.feeds, wire)
-
-
-def _unless_plain(feeds: tuple[Feed, ...], wire: ProblemWire) -> tuple[Feed, ...]:
-    """No feeds where they only say that every stage feeds the next, for all microbatches."""
-    return () if feeds == chain_feeds(len(feeds), wire.num_microbatches) else feeds
+    return Placement.explicit(flow.stage_to_rank), flow.stages, flow.feeds
 
 
 def _check_slices(wire: ProblemWire, count: int, path: str, refuse: Refusal) -> None:
