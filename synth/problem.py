@@ -162,7 +162,7 @@ class Problem:
         What it is called, and where its numbers come from.
     feeds
         For every stage what feeds it and which microbatches it carries; none for a plain chain, in which
-        every stage feeds the next and carries all, also where feeds are given that say just that.
+        every stage feeds the next and carries all.
 
     Raises
     ------
@@ -192,8 +192,6 @@ class Problem:
         _check_placement(self)
         _check_matrix(self.transfer_ticks, self.num_ranks)
         _check_feeds(self)
-        if _say_the_chain(self.feeds, self.num_microbatches):
-            object.__setattr__(self, "feeds", ())
         if self.memory_limit_bytes is not None:
             limits = self.memory_limit_bytes
             if len(limits) != self.num_ranks:
@@ -442,15 +440,6 @@ def _check_feeds(problem: Problem) -> None:
         raise InvalidProblemError(
             "placement.kind", "auto", "with directions or slices, give stage_to_rank or a named map"
         )
-
-
-def _say_the_chain(feeds: tuple[Feed, ...], num_microbatches: int) -> bool:
-    """Whether feeds only say that every stage of the model feeds the next, for all microbatches."""
-    return bool(feeds) and all(
-        (feed.model_stage, feed.slice, len(feed.microbatches)) == (stage, 0, num_microbatches)
-        and feed.inputs == ((stage - 1,) if stage else ())
-        for stage, feed in enumerate(feeds)
-    )
 
 
 def shortened(values: Sequence[int]) -> object:

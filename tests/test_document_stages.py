@@ -87,7 +87,7 @@ def test_directions_and_slices_are_what_the_library_lays_out():
     assert sliced.stages == (plain,) * 4, "one cost for all slices is that of each"
 
 
-def test_one_slice_and_one_direction_are_a_plain_chain():
+def test_one_slice_and_one_direction_are_a_chain_with_feeds():
     for flow in (
         document(slices=1),
         document(placement=None, directions=[direction([0, 1], [3, 1, 0, 2])]),
@@ -97,7 +97,7 @@ def test_one_slice_and_one_direction_are_a_plain_chain():
         document(stages=[{**COSTS, "slice": 0}, COSTS]),
     ):
         problem = read_problem(flow)
-        assert problem.is_chain
+        assert not problem.is_chain
         assert problem.inputs_by_stage == ((), (0,))
         assert [tuple(problem.microbatches_of(stage)) for stage in (0, 1)] == [(0, 1, 2, 3)] * 2
 
