@@ -149,6 +149,7 @@ def join_at(
             timeout=timedelta(seconds=timeout_s),
         )
         world = _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+        _wait_for_all(store, process, num_processes, timeout_s)
         return replace(world, is_staged=is_staged)
     except RuntimeError as error:  # torch has no one type for this
         raise _nobody_met(f"all of the {num_processes} processes", timeout_s) from error
@@ -158,6 +159,13 @@ def _nobody_met(who: str, timeout_s: float) -> PipelineError:
     return PipelineError(
         f"not {who} met within {timeout_s:g} s: start them all, and see whether one has failed before"
     )
+
+
+def _wait_for_all(store: dist.Store, process: int, num_processes: int, timeout_s: float) -> None:
+    """Go on once all have made their groups: one that gives up before would break the others' connections."""
+    met = dist.PrefixStore("met", store)
+    met.set(str(process), "")
+    met.wait([str(number) for number in range(num_processes)], timedelta(seconds=timeout_s))
 
 
 def _groups(
