@@ -95,11 +95,6 @@ def _layer_cost(layer: Layer, machine: Machine) -> LayerCost:
     )
 
 
-def layer_seconds(layer: Layer, machine: Machine) -> float:
-    """F, B and W of one layer together."""
-    return _layer_cost(layer, machine).seconds
-
-
 def stage_passes(layers: Sequence[Layer], machine: Machine) -> StagePasses:
     """What the ops of a stage of these layers take, hold and free."""
     return passes_of(layer_costs(layers, machine))
