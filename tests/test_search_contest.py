@@ -73,8 +73,9 @@ def test_everyone_is_looked_at_and_the_best_gets_half(monkeypatch):
     assert max(contest.bounds) <= least
 
 
-def test_who_cannot_win_is_not_run():
+def test_who_cannot_win_is_not_run(monkeypatch):
     """Transfers far longer than ops: the bound of a loop is above what neighbours on one rank reach."""
+    monkeypatch.setattr("synth.search.contest.LOOK_SHARE", 0.9)
     contest = Contest(auto(transfer_ticks=1000).with_memory_limit(None), 2)
     run = {rest[0] for what, *rest in contest.done if what == "run"}
     assert "loop" not in run

@@ -1,4 +1,4 @@
-"""Starts built from nothing, without a solver: baselines, list schedules, and those under tuned rules."""
+"""Starts built from nothing, without a solver: baselines, crossing lines, list schedules plain and tuned."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from synth.graph import build_graph, divided_backwards
 from synth.ops import RankOrders
 from synth.polling import call_and_watch
 from synth.problem import Problem
+from synth.search.crossing_lines import NAME as CROSSING_LINES
+from synth.search.crossing_lines import crossing_lines, run_lengths
 from synth.search.greedy import greedy_orders
 from synth.search.standing import Standing, Start
 from synth.search.tuning import RuleSearch
@@ -49,7 +51,7 @@ class Construction:
 
 
 def constructions(problem: Problem) -> deque[Construction]:
-    """How to build orders from nothing, without a solver: baselines and list schedules."""
+    """How to build orders from nothing, without a solver: baselines, list schedules, crossing lines."""
     # The best baselines come last there; first here, few are verified.
     ways = [
         Construction(name, partial(baseline_orders, name, problem), GRACE_S)
@@ -57,6 +59,10 @@ def constructions(problem: Problem) -> deque[Construction]:
     ]
     ways += [
         Construction(step, partial(greedy_orders, problem, divided)) for divided, step in _backwards(problem)
+    ]
+    ways += [
+        Construction(CROSSING_LINES, partial(crossing_lines, problem, length))
+        for length in run_lengths(problem.num_ranks)
     ]
     return deque(ways)
 
