@@ -81,6 +81,7 @@ def _verdict(line: str) -> Verdict | None:
             key=str(tree["key"]),
             policy=WeightPolicy(tree["policy"]),
             least_ticks=int(tree["least_ticks"]),
+            least_undivided_ticks=int(tree.get("least_undivided_ticks", 0)),
             tried=tuple(map(str, tree["tried"])),
             rows=tuple(Row(**row) for row in tree["rows"]),
             refusal=str(tree["refusal"]),
