@@ -126,10 +126,12 @@ def test_nothing_fits(run):
         (["--schedule", "chimera"], "'chimera' is no schedule of a plan"),
         (["--json", "-o", "-"], "--json and -o - both write"),
         (["--pp", "3"], "no plan has these degrees: pp · dp · tp must be the GPUs"),
+        (["--weights", "2bw", "--pp", "4", "--batch", "2"], "at least as many microbatches as ranks: give"),
+        (["--weights", "2bw", "--pp", "4", "--chunks", "2"], "--weights 2bw takes one stage per rank"),
         (["--weights", "2bw", "--schedule", "1f1b"], "none of these schedules exists for them"),
         (["--planner", "pipedream", "--pp", "2"], "--pp is given with --planner pipedream"),
         (["--planner", "pipedream", "--cluster", "12xa100-40"], "12 GPUs are given in nodes of 8"),
-        (["--ray", "10.0.0.1:1x", "--workers", "2"], "Ray"),
+        (["--ray", "10.0.0.1:1x", "--workers", "2"], "'10.0.0.1:1x' is no address of a Ray cluster"),
     ],
 )
 def test_wrong_input(run, words, said):

@@ -2,10 +2,7 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from plan_cases import Broken, everything, recipe_of
@@ -240,37 +237,3 @@ def test_a_bound_comes_before_schedules():
         tried = [v for v in standing.verdicts.values() if v.policy is policy and v.tried]
         assert tried
         assert sum(verdict.least_ticks > most for verdict in tried) <= 2
-
-
-RAY = """if True:
-    from plan_cases import recipe_of
-    from synth.planner.executors import SerialExecutor
-    from synth.planner.ray_executor import RayExecutor
-    from synth.planner.sweeping import sweep
-    recipe = recipe_of(2, batch=4)
-    executor = RayExecutor("local", 2)
-    try:
-        assert executor.width == 2
-        there = sweep(recipe, executor, keep=3)
-    finally:
-        executor.close()
-    assert there.ranking()[:3] == sweep(recipe, SerialExecutor(), keep=3).ranking()[:3]
-    print("the same")
-"""
-
-
-def test_ray_finds_the_same(tmp_path):
-    """The same code path on Ray's workers, on this machine."""
-    pytest.importorskip("ray")
-    there = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parent)))
-    done = subprocess.run(
-        [sys.executable, "-c", RAY],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": there},
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip().endswith("the same")

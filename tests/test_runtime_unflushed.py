@@ -43,6 +43,24 @@ def test_weights_are_those_of_the_definition(pool, policy, num_ranks, m):
     assert [seen.versions_made for seen in answers] == [updates] * num_ranks
 
 
+@pytest.mark.parametrize(("num_ranks", "m"), [(4, 3), (4, 2), (4, 1), (3, 1)])
+def test_fewer_microbatches_than_ranks_are_one_update_late_too(pool, num_ranks, m):
+    """Not the paper's setting (m ≥ p): a document of two batches that small says how batches follow, and the
+    delay is one whatever they are; only the pipeline idles."""
+    answers = pool.run(num_ranks, against_definition, how(num_ranks, m, (TWO, 5), dropout=0.3))
+    check(answers)
+    assert [seen.most_versions for seen in answers] == [{rank: 2} for rank in range(num_ranks)]
+
+
+@pytest.mark.parametrize(("microbatches", "m"), [(6, 2), (8, 2), (4, 1)])
+def test_too_few_microbatches_for_a_document_are_refused_on_all_ranks(pool, microbatches, m):
+    """Over three or more batches 1F1B has too many of them in flight to be one update late."""
+    given = Unflushed(case=Case(schedule=schedule(4, microbatches)), batch_microbatches=m, phases=((TWO, 1),))
+    for message in pool.run(4, refused, given, ""):
+        assert f"does not repeat itself from the second batch of {m} microbatches on" in message
+        assert "batches of at least as many microbatches as there are ranks" in message
+
+
 @pytest.mark.parametrize("policy", [TWO, STASH])
 @pytest.mark.parametrize("division", Division)
 def test_divided_backwards(pool, policy, division):

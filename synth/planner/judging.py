@@ -41,7 +41,7 @@ UNDIVIDED = ("gpipe", "1f1b", "interleaved-1f1b", "looped-bfs", "hanayo", "1f1b-
 """Schedules that divide no backward where it need not: a bound of their own holds for them."""
 
 ALL_AT_ONCE = ("gpipe", "2bp-gpipe")
-"""Schedules that run all forwards of a batch first: where that does not fit, no orders are needed to say so."""
+"""Schedules that run all forwards of a batch first: where that does not fit, no orders need be made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

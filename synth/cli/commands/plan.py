@@ -45,6 +45,10 @@ NO_WAYS = (
     "no plan has these degrees: pp · dp · tp must be the GPUs of the cluster, tp divide those of a node, dp "
     "the batch, and microbatch a replica's part of it; leave one of them open"
 )
+NO_BUFFERED_WAYS = (
+    "; --weights 2bw takes one stage per rank and at least as many microbatches as ranks: give --weights flush "
+    "too, or fewer ranks, a larger batch, a smaller microbatch or --chunks 1"
+)
 Name = TypeVar("Name", bound=StrEnum)
 
 
@@ -174,7 +178,8 @@ def _conclude(standing: Sweep, answer: Answer, options: argparse.Namespace) -> i
         return DONE if answer.choices else INTERRUPTED
     if not answer.choices:
         if not standing.outlines:
-            complain(NO_WAYS)
+            flushes = WeightPolicy.FLUSH in options.weights
+            complain(NO_WAYS + ("" if flushes else NO_BUFFERED_WAYS))
             return NO_SCHEDULE
         complain(f"none of {len(standing.outlines)} ways fits: {_why_not(standing)}")
         return NO_SCHEDULE
