@@ -12,7 +12,7 @@ from synth.drafts import WeightPolicy
 from synth.errors import InputError
 from synth.planner.documents import schedule_document
 from synth.planner.executors import LocalExecutor, SerialExecutor, executor_of
-from synth.planner.journal import JUDGED, Journal
+from synth.planner.journal import JUDGED, SYNTHESIZED, Journal
 from synth.planner.judging import DOUBLE_BUFFERED, QUICK, SCHEDULES, judge
 from synth.planner.steps import flushed_step_ticks
 from synth.planner.sweeping import sweep
@@ -123,6 +123,29 @@ def test_a_folder_is_of_one_recipe(tmp_path):
         Journal(str(tmp_path / "there" / "is none"), "one")
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_a_folder_that_was_broken_off_in_its_first_line_begins_anew(tmp_path, share):
+    journal = Journal(str(tmp_path), "one")
+    path = tmp_path / JUDGED
+    text = path.read_text()
+    path.write_text(text[: round(share * (len(text) - 1))])
+    assert Journal(str(tmp_path), "one").read() == journal.read() == {}
+    assert path.read_text() == text
+
+
+def test_a_folder_that_fails_later(tmp_path):
+    """As a full disk does."""
+    recipe, folder = recipe_of(2, batch=4), tmp_path / "sweep"
+    journal = Journal(str(folder), recipe.fingerprint)
+    (folder / JUDGED).unlink()
+    (folder / JUDGED).mkdir()
+    for use in (journal.read, lambda: journal.add(judge(recipe, recipe.keys[0]))):
+        with pytest.raises(InputError, match="cannot hold a sweep: is a directory; name another folder"):
+            use()
+    with pytest.raises(InputError, match="is no file: name another folder"):
+        Journal(str(folder), recipe.fingerprint)
+
+
 def test_only_what_is_asked_for(tmp_path):
     """Of a folder that knows more shapes and schedules, a narrower plan takes its own."""
     wide, folder = recipe_of(2, batch=4), str(tmp_path / "sweep")
@@ -182,6 +205,43 @@ def test_the_synthesizer_is_never_worse():
         assert answer.step_ticks >= known.least_ticks
         assert fits(problem, answer.document.metrics.peak_memory_bytes)
         assert not verify_schedule(answer.document.schedule)
+
+
+def test_schedules_found_before_are_taken(tmp_path):
+    """With the same time and seed nothing is searched again; a broken line is."""
+    recipe = recipe_of(2, batch=4, limit_mib=300, weights=(WeightPolicy.FLUSH,))
+    standing, folder = sweep(recipe, SerialExecutor()), str(tmp_path / "sweep")
+
+    def search(seed, searched):
+        journal = Journal(folder, recipe.fingerprint)
+        return synthesize_best(
+            recipe,
+            SerialExecutor(),
+            standing,
+            most=2,
+            time_limit_s=0.3,
+            seed=seed,
+            journal=journal,
+            on_found=searched.append,
+        )
+
+    first, again, other, torn = ([] for _ in range(4))
+    found = search(0, first)
+    assert len(first) == len(found) == 2
+    kept = search(0, again)
+    assert not again
+    assert [(a.key, a.step_ticks, a.peak_bytes) for a in kept] == [
+        (a.key, a.step_ticks, a.peak_bytes)
+        for a in sorted(found, key=lambda a: [b.key for b in kept].index(a.key))
+    ]
+    assert all(not verify_schedule(answer.document.schedule) for answer in kept)
+    search(1, other)
+    assert len(other) == 2
+    path = tmp_path / "sweep" / SYNTHESIZED
+    header, one, *_ = path.read_text().split("\n")
+    path.write_text(f"{header}\n{one[:-40]}\n")
+    search(0, torn)
+    assert len(torn) == 2
 
 
 def test_documents_say_what_was_judged():

@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from itertools import accumulate
 
 from costmodels.fitting import fits_at_all
@@ -156,9 +157,10 @@ class PlanRecipe:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of what costs follow from; what may be chosen is not part of it."""
+        """A digest of what costs follow from, this version too; what may be chosen is not part of it."""
         wanted = (self.sequence_parallel, self.zero_stage)
-        given = (self.model, self.training, self.fleet, self.space.batch, TICK_SECONDS, wanted)
+        batch, made_by = self.space.batch, version("pipesynth")
+        given = (self.model, self.training, self.fleet, batch, TICK_SECONDS, wanted, made_by)
         return hashlib.sha256(repr(given).encode()).hexdigest()
 
     @property

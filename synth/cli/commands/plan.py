@@ -46,8 +46,8 @@ NO_WAYS = (
     "the batch, and microbatch a replica's part of it; leave one of them open"
 )
 NO_BUFFERED_WAYS = (
-    "; --weights 2bw takes one stage per rank and at least as many microbatches as ranks: give --weights flush "
-    "too, or fewer ranks, a larger batch, a smaller microbatch or --chunks 1"
+    "; --weights 2bw takes one stage per rank and at least as many microbatches as ranks: give --weights "
+    "flush too, or fewer ranks, a larger batch, a smaller microbatch or --chunks 1"
 )
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -130,6 +130,7 @@ def run(options: argparse.Namespace) -> int:
                 most=options.synthesize,
                 time_limit_s=options.time_limit,
                 seed=options.seed,
+                journal=journal,
             )
     finally:
         executor.close()
