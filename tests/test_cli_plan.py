@@ -22,6 +22,9 @@ def test_the_table(run):
     assert "gpt, 4 layers of 256 on 4xa100-40: 8 sequences of 256 tokens per update" in answer.out
     for text in ("pp", "microbatch", "sequences/s", "at least s", "configurations judged in", "best by when"):
         assert text in answer.out
+    blocks, held = (answer.out.split(said)[1].split("\n")[0] for said in ("by stage: ", "by rank, GiB: "))
+    assert sum(map(int, blocks.split())) == 4
+    assert all(0 < float(gib) <= 40 for gib in held.replace(", of", "").split())
     assert sum(line.split()[:1] == [str(n)] for n in (1, 2, 3) for line in answer.out.splitlines()) == 3
 
 
@@ -37,7 +40,12 @@ def test_json_and_document(run, folder):
     assert best["at_least_seconds"] <= best["step_seconds"]
     document = read_schedule(path.read_text())
     assert not verify_schedule(document.schedule)
-    assert max(document.metrics.peak_memory_bytes) == best["peak_memory_bytes"]
+    peaks = list(document.metrics.peak_memory_bytes)
+    assert max(peaks) == best["peak_memory_bytes"]
+    assert told["best"]["peak_memory_bytes_by_rank"] == peaks
+    stages = told["best"]["stages"]
+    assert [stage["rank"] for stage in stages] == list(document.schedule.problem.stage_to_rank)
+    assert sum(len(stage["layers"]) for stage in stages) == len({n for s in stages for n in s["layers"]})
     assert document.metrics.makespan * 1e-6 == pytest.approx(best["step_seconds"])
     judged = told["judged"]
     assert judged["laid_out"] + judged["too_large"] <= judged["configurations"]
