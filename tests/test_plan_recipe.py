@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused():
     recipe = recipe_of(4, limit_mib=1)
     with pytest.raises(InputError, match="no cut fits"):
         recipe.draft(Shape(pp=4, dp=1, tp=1, microbatch=1).key)
-    assert "hold less" in recipe.outline(recipe.keys[0]).refusal
+    assert "more than 1 rank of 0.0 GiB" in recipe.outline(recipe.keys[0]).refusal
 
 
 def test_heads_that_do_not_divide():

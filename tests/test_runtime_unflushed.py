@@ -10,7 +10,14 @@ from synth.problem import uniform_problem
 from synth.schedule import Schedule
 from tests.builders import DIVIDED, EITHER
 from tests.runtime_cases import Case
-from tests.unflushed_cases import Unflushed, against_definition, refused, resumed, versions_in_memory
+from tests.unflushed_cases import (
+    Unflushed,
+    accumulators_in_memory,
+    against_definition,
+    refused,
+    resumed,
+    versions_in_memory,
+)
 
 FLUSH, TWO, STASH = WeightPolicy.FLUSH, WeightPolicy.DOUBLE_BUFFERED, WeightPolicy.STASHED
 
@@ -114,6 +121,14 @@ def test_versions_in_memory_are_as_many_as_the_papers_say(pool):
     assert [peak for _, peak in flush] == [1 + 2] * 4
     assert [peak for _, peak in two] == [2 + 2] * 4
     assert [peak for _, peak in stash] == [4 + 1, 3 + 1, 2 + 1, 1 + 1]
+
+
+def test_replicas_hold_one_accumulator(pool):
+    """A sum over replicas ends before the next batch adds to it: the second accumulator that the planner
+    counts is that of trainers that sum beside the next batch.
+    """
+    given = how(2, 3, (TWO, 4), optimizer="sgd")
+    assert pool.run(4, accumulators_in_memory, given) == [1] * 4
 
 
 @pytest.mark.parametrize(

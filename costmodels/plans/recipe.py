@@ -81,11 +81,9 @@ class Totals:
     def refusal(self, shape: Shape, num_microbatches: int) -> str:
         """Why no cut can fit, or empty: all layers are somewhere, and a rank has whole blocks."""
         gib, least_bytes = 2**30, self.held.bytes(1)
+        ranks = f"{shape.pp} rank{'s' if shape.pp > 1 else ''} of {self.limit_bytes / gib:.1f} GiB"
         if least_bytes > shape.pp * self.limit_bytes:
-            return (
-                f"static bytes and one microbatch take {least_bytes / gib:.1f} GiB, and {shape.pp} ranks "
-                f"of {self.limit_bytes / gib:.1f} GiB hold less"
-            )
+            return f"static bytes and one microbatch take {least_bytes / gib:.1f} GiB, more than {ranks}"
         flushes = shape.weights is WeightPolicy.FLUSH
         in_flight = [1 if flushes else min(shape.pp - rank, num_microbatches) for rank in range(shape.pp)]
         taken, passing = [0] * shape.pp, [self.block_extra_bytes] * shape.pp
@@ -95,7 +93,7 @@ class Totals:
         passing[shape.last_rank] = max(self.block_extra_bytes, self.last.kept_bytes)
         room = [self.limit_bytes - held - more for held, more in zip(taken, passing, strict=True)]
         if sum(map(self._most_blocks, in_flight, room)) < self.num_blocks:
-            return f"{self.num_blocks} blocks do not fit {shape.pp} ranks of {self.limit_bytes / gib:.1f} GiB"
+            return f"{self.num_blocks} blocks do not fit {ranks}"
         return ""
 
     def least_flushed_s(self, num_ranks: int, num_microbatches: int, rounding_s: float) -> float:
