@@ -158,10 +158,11 @@ class _Grid:
 
     def _move_earlier(self, op: Op) -> None:
         row, slot = self.rows[self.rank_of[op.stage]], self.slots[op]
+        holds_no_more = self.has_w and op.kind is not OpKind.F
         for earlier in range(self._first_possible_slot(op), slot):
             if row[earlier] == _IDLE:
                 row[earlier], row[slot] = row[slot], _IDLE
-                if self._peak(row) <= self.limit:
+                if holds_no_more or self._peak(row) <= self.limit:
                     self.slots[op] = earlier
                     return
                 row[earlier], row[slot] = _IDLE, row[earlier]
