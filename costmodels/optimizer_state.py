@@ -46,7 +46,7 @@ def static_bytes(layer: Layer, training: Training) -> StaticBytes:
     2 + 2 + 12 bytes per weight in half precision where gradients have it too, 2 + 4 + 12 where they are
     accumulated in full precision (arXiv 1910.02054, section 3.1). ZeRO-1 spreads the 12, ZeRO-2 the gradients
     too, over the replicas (section 5); of experts, over as many fewer as share the experts. Every version of
-    the weights takes the same; there is one state of the optimizer.
+    the weights takes the same, every buffer of gradients too; there is one state of the optimizer.
     """
     replicas = training.data_parallel
     common = _spread(layer.parameters, replicas, training)
@@ -56,7 +56,7 @@ def static_bytes(layer: Layer, training: Training) -> StaticBytes:
 def _spread(parameters: int, replicas: int, training: Training) -> StaticBytes:
     master = 0 if training.precision is Precision.FP32 else MASTER_BYTES
     optimizer = parameters * (MOMENT_BYTES + master)
-    gradients = parameters * training.gradient_bytes
+    gradients = parameters * training.gradient_bytes * training.gradient_buffers
     return StaticBytes(
         weights=parameters * training.number_bytes * training.weight_versions,
         gradients=-(-gradients // replicas) if training.zero_stage >= 2 else gradients,

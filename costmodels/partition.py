@@ -7,7 +7,7 @@ the cut without limits does not fit, CP-SAT.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations, pairwise
@@ -208,28 +208,86 @@ def _allowed_starts(chain: Chain, rules: CutRules, stage: int) -> list[int]:
 
 
 def _best_cut(chain: Chain, rules: CutRules, limit_bytes: int | None) -> tuple[int, ...] | None:
-    """The best cut with every stage alone under the limit: twice over the same table, for the two aims."""
-    slowest = _walk(chain, rules, limit_bytes, bound=None)
+    """The best cut with every stage alone under the limit.
+
+    The least maximum is found first, as if blocks were free: if it can be had with the blocks asked for, all
+    that is left is to even out the others under it. Else the table is walked twice, for the two aims.
+    """
+    earliest = _earliest_starts(chain, limit_bytes)
+    least = _least_maximum(chain, earliest, len(rules.stage_to_rank))
+    if least is None:
+        return None
+    return _walk(chain, rules, earliest, bound=least) or _best_cut_with_blocks(chain, rules, earliest)
+
+
+def _best_cut_with_blocks(chain: Chain, rules: CutRules, earliest: list[int]) -> tuple[int, ...] | None:
+    slowest = _walk(chain, rules, earliest, bound=None)
     if slowest is None:
         return None
-    return _walk(chain, rules, limit_bytes, bound=max(stage_costs(chain, slowest)))
+    return _walk(chain, rules, earliest, bound=max(stage_costs(chain, slowest)))
 
 
-def _walk(
-    chain: Chain, rules: CutRules, limit_bytes: int | None, bound: int | None
-) -> tuple[int, ...] | None:
+def _least_maximum(chain: Chain, earliest: list[int], num_stages: int) -> int | None:
+    """The least time of the slowest of up to so many stages, each within the limit; None where none are.
+
+    From the mean on: where a maximum makes too many stages, the next one that makes any of them longer is
+    tried. Fewer stages can be split into as many as are asked for.
+    """
+    time = list(accumulate(chain.costs, initial=0))
+    ends = [0, *(n for n, may in enumerate(chain.may_cut_before) if n and may), len(chain.costs)]
+    longest = _LongestStages([time[end] for end in ends], _furthest_ends(ends, earliest), num_stages)
+    if not longest.are_enough(time[-1]):
+        return None
+    maximum = -(-time[-1] // num_stages)
+    while not longest.are_enough(maximum):
+        maximum = longest.next_maximum
+    return maximum
+
+
+@dataclass(slots=True)
+class _LongestStages:
+    """Stages as long as a maximum and memory let them be, one after the other.
+
+    ``time`` is that of all before each possible end, ``furthest`` how far a stage gets from there.
+    """
+
+    time: list[int]
+    furthest: list[int]
+    num_stages: int
+    next_maximum: int = 0
+
+    def are_enough(self, maximum: int) -> bool:
+        """Whether they take all layers; if not, the next maximum to try is set."""
+        start, longer = 0, []
+        for _ in range(self.num_stages):
+            end = bisect_right(self.time, self.time[start] + maximum) - 1
+            if end < self.furthest[start]:
+                longer.append(self.time[end + 1] - self.time[start])
+            start = min(end, self.furthest[start])
+        self.next_maximum = min(longer, default=0)
+        return start == len(self.time) - 1
+
+
+def _furthest_ends(ends: list[int], earliest: list[int]) -> list[int]:
+    """For every possible start of a stage the last end with which it is within the limit, itself if none."""
+    furthest = list(range(len(ends)))
+    for index, end in enumerate(ends):
+        first = bisect_left(ends, earliest[end])
+        if first < index:
+            furthest[first] = index
+    return list(accumulate(furthest, max))
+
+
+def _walk(chain: Chain, rules: CutRules, earliest: list[int], bound: int | None) -> tuple[int, ...] | None:
     """Dynamic programme over stages and their ends: least maximum, or under a bound least sum of squares."""
     num_layers, num_stages = len(chain.costs), len(rules.stage_to_rank)
     reached: dict[int, float] = {0: 0}
     came_from: list[dict[int, int]] = []
-    sums = _Sums(
-        time=list(accumulate(chain.costs, initial=0)),
-        earliest=_earliest_starts(chain, limit_bytes),
-        bound=bound,
-    )
+    sums = _Sums(time=list(accumulate(chain.costs, initial=0)), earliest=earliest, bound=bound)
     for stage in range(num_stages):
         ends = [num_layers] if stage == num_stages - 1 else _allowed_starts(chain, rules, stage + 1)
         starts, values = list(reached), list(reached.values())
+        ends = sums.within_bound(starts, ends, num_stages - 1 - stage)
         steps = {end: sums.best_step(starts, values, end) for end in ends}
         reached = {end: step[0] for end, step in steps.items() if step is not None}
         came_from.append({end: step[1] for end, step in steps.items() if step is not None})
@@ -243,6 +301,14 @@ class _Sums:
     time: list[int]
     earliest: list[int]
     bound: int | None
+
+    def within_bound(self, starts: list[int], ends: list[int], num_behind: int) -> list[int]:
+        """The ends, in ascending order, that a stage reaches and that leave enough to so many behind it."""
+        if self.bound is None or not starts:
+            return ends
+        least, most = self.time[-1] - num_behind * self.bound, self.time[starts[-1]] + self.bound
+        first = bisect_left(ends, least, key=self.time.__getitem__)
+        return ends[first : bisect_right(ends, most, key=self.time.__getitem__)]
 
     def best_step(self, starts: list[int], values: list[float], end: int) -> tuple[float, int] | None:
         """The best value of a stage with this end, and its start; starts ascend.

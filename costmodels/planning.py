@@ -241,7 +241,17 @@ def _held(
 ) -> list[StaticBytes]:
     """The static bytes of every layer; a tied head on the rank of the embedding has none of its own."""
     shared = (model.modules.head,) if model.tied and one_rank else None
-    return [StaticBytes() if layer.modules == shared else static_bytes(layer, training) for layer in layers]
+    known: dict[tuple[int, int], StaticBytes] = {}
+
+    def held(layer: Layer) -> StaticBytes:
+        if layer.modules == shared:
+            return StaticBytes()
+        alike = layer.parameters, layer.expert_parameters
+        if alike not in known:
+            known[alike] = static_bytes(layer, training)
+        return known[alike]
+
+    return [held(layer) for layer in layers]
 
 
 def _sum(parts: Iterable[StaticBytes]) -> StaticBytes:

@@ -63,6 +63,9 @@ class Training:
         The kernel, and what the backward computes again.
     weight_versions
         Versions of the weights alive at once: 2 where they are double-buffered (arXiv 2006.09503).
+    gradient_buffers
+        Accumulators of the gradients: 2 where the sum of one batch's over the replicas runs beside the
+        backwards of the next, which add to another.
     """
 
     microbatch_size: int
@@ -77,6 +80,7 @@ class Training:
     attention: AttentionKernel = AttentionKernel.FLASH
     recompute: Recompute = Recompute.NONE
     weight_versions: int = 1
+    gradient_buffers: int = 1
 
     def __post_init__(self) -> None:
         t, s = self.tensor_parallel, self.sequence_length
@@ -116,6 +120,7 @@ class Training:
             f"expert parallel {self.expert_parallel}",
             f"data parallel {self.data_parallel}" + (f", ZeRO-{self.zero_stage}" if self.zero_stage else ""),
             *([f"{self.weight_versions} versions of the weights"] if self.weight_versions > 1 else []),
+            *([f"{self.gradient_buffers} buffers of gradients"] if self.gradient_buffers > 1 else []),
         ]
         return ", ".join(words)
 

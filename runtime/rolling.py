@@ -93,6 +93,11 @@ class Rolling:
 def roll(problem: Problem, orders: RankOrders, batch_microbatches: int) -> Rolling:
     """Find the steady state of a document's orders.
 
+    What a batch leaves over ends with the segment of the next one: when the batch after that begins, all
+    gradients of it are there, so that double-buffered weights are one update late whatever m is. With fewer
+    than p - 1 microbatches in a batch 1F1B has more than two batches in flight and is refused, but where the
+    document has just two; the paper asks for m ≥ p, with which no rank idles.
+
     Parameters
     ----------
     problem

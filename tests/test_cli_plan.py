@@ -22,6 +22,9 @@ def test_the_table(run):
     assert "gpt, 4 layers of 256 on 4xa100-40: 8 sequences of 256 tokens per update" in answer.out
     for text in ("pp", "microbatch", "sequences/s", "at least s", "configurations judged in", "best by when"):
         assert text in answer.out
+    blocks, held = (answer.out.split(said)[1].split("\n")[0] for said in ("by stage: ", "by rank, GiB: "))
+    assert sum(map(int, blocks.split())) == 4
+    assert all(0 < float(gib) <= 40 for gib in held.replace(", of", "").split())
     assert sum(line.split()[:1] == [str(n)] for n in (1, 2, 3) for line in answer.out.splitlines()) == 3
 
 
@@ -37,7 +40,12 @@ def test_json_and_document(run, folder):
     assert best["at_least_seconds"] <= best["step_seconds"]
     document = read_schedule(path.read_text())
     assert not verify_schedule(document.schedule)
-    assert max(document.metrics.peak_memory_bytes) == best["peak_memory_bytes"]
+    peaks = list(document.metrics.peak_memory_bytes)
+    assert max(peaks) == best["peak_memory_bytes"]
+    assert told["best"]["peak_memory_bytes_by_rank"] == peaks
+    stages = told["best"]["stages"]
+    assert [stage["rank"] for stage in stages] == list(document.schedule.problem.stage_to_rank)
+    assert sum(len(stage["layers"]) for stage in stages) == len({n for s in stages for n in s["layers"]})
     assert document.metrics.makespan * 1e-6 == pytest.approx(best["step_seconds"])
     judged = told["judged"]
     assert judged["laid_out"] + judged["too_large"] <= judged["configurations"]
@@ -126,10 +134,12 @@ def test_nothing_fits(run):
         (["--schedule", "chimera"], "'chimera' is no schedule of a plan"),
         (["--json", "-o", "-"], "--json and -o - both write"),
         (["--pp", "3"], "no plan has these degrees: pp · dp · tp must be the GPUs"),
+        (["--weights", "2bw", "--pp", "4", "--batch", "2"], "at least as many microbatches as ranks: give"),
+        (["--weights", "2bw", "--pp", "4", "--chunks", "2"], "--weights 2bw takes one stage per rank"),
         (["--weights", "2bw", "--schedule", "1f1b"], "none of these schedules exists for them"),
         (["--planner", "pipedream", "--pp", "2"], "--pp is given with --planner pipedream"),
         (["--planner", "pipedream", "--cluster", "12xa100-40"], "12 GPUs are given in nodes of 8"),
-        (["--ray", "10.0.0.1:1x", "--workers", "2"], "Ray"),
+        (["--ray", "10.0.0.1:1x", "--workers", "2"], "'10.0.0.1:1x' is no address of a Ray cluster"),
     ],
 )
 def test_wrong_input(run, words, said):

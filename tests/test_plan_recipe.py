@@ -114,6 +114,18 @@ def test_a_plan_does_not_hang_on_neighbours():
     assert recipe.plan(shape) is recipe.plan(replace(shape, seats=SeatOrder.REPLICAS))
 
 
+@pytest.mark.parametrize(("limit_mib", "binds"), [(4096, False), (105, True)])
+def test_the_memory_of_all_ranks_bounds_a_step(limit_mib, binds):
+    """Where little fits at once, a step is longer than its work and one microbatch's way."""
+    recipe = recipe_of(8, batch=64, limit_mib=limit_mib, weights=(WeightPolicy.FLUSH,), pp=(8,))
+    room = with_limit(recipe, 1 << 20)
+    longer = [key for key in recipe.keys if recipe.outline(key).least_ticks > room.outline(key).least_ticks]
+    assert bool(longer) == binds
+    for key in longer:
+        if not recipe.outline(key).refusal:
+            assert recipe.outline(key).least_ticks <= least_step_ticks(recipe.draft(key))
+
+
 def test_ends_of_the_model_take_room():
     """Where all but the embedding or the head would fit, the outline says so, and laying out agrees."""
     recipe = recipe_of(4, chunks=(1, 2), weights=(WeightPolicy.FLUSH,))
@@ -129,7 +141,7 @@ def test_what_does_not_fit_is_refused():
     recipe = recipe_of(4, limit_mib=1)
     with pytest.raises(InputError, match="no cut fits"):
         recipe.draft(Shape(pp=4, dp=1, tp=1, microbatch=1).key)
-    assert "hold less" in recipe.outline(recipe.keys[0]).refusal
+    assert "more than 1 rank of 0.0 GiB" in recipe.outline(recipe.keys[0]).refusal
 
 
 def test_heads_that_do_not_divide():
@@ -146,6 +158,20 @@ def test_two_versions_of_the_weights():
         before, after = static_bytes(layer, one), static_bytes(same, two)
         assert after.weights == 2 * before.weights
         assert (after.gradients, after.optimizer) == (before.gradients, before.optimizer)
+
+
+def statics(dp, weights):
+    shape = Shape(pp=2, dp=dp, tp=1, microbatch=1, weights=weights)
+    plan = recipe_of(2 * dp, layers=8).plan(shape)
+    return [(static.weights, static.gradients, static.optimizer) for static in plan.static_by_rank]
+
+
+@pytest.mark.parametrize(("dp", "accumulators"), [(1, 1), (2, 2), (4, 2)])
+def test_a_sum_beside_the_next_batch_needs_a_second_accumulator(dp, accumulators):
+    """With replicas: while one batch's gradients are summed, the next one's add up elsewhere."""
+    flushed, buffered = (statics(dp, policy) for policy in WeightPolicy)
+    for (weights, gradients, optimizer), found in zip(flushed, buffered, strict=True):
+        assert found == (2 * weights, accumulators * gradients, optimizer)
 
 
 W, TOTAL, INPUT = 1000, 64, 4

@@ -7,14 +7,19 @@ import pytest
 from builders import EITHER, two_by_two
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import problems
 
 from synth.baselines import BASELINES, baseline_orders
 from synth.drafts import Draft, WeightPolicy
 from synth.errors import BaselineUndefinedError
+from synth.ops import OpKind
+from synth.placement import PlacementKind
+from synth.planner.judging import FLUSHED, UNDIVIDED
 from synth.planner.steps import (
     buffered_step_ticks,
     flushed_step_ticks,
     least_step_ticks,
+    least_undivided_step_ticks,
     microbatch_period_ticks,
 )
 from synth.problem import OpCost, StageCosts, uniform_problem
@@ -170,6 +175,45 @@ def test_no_step_beats_its_bound(problem, sums):
         except BaselineUndefinedError:
             continue
         assert flushed_step_ticks(schedule_orders(problem, orders), sums) >= least
+
+
+@given(problems(), st.lists(st.integers(0, 20), min_size=16, max_size=16))
+@settings(max_examples=150)
+def test_undivided_schedules_have_a_bound_of_their_own(problem, sums):
+    """Any placement, costs that offer a whole backward, or B and W alone, or both."""
+    draft = Draft(problem=problem, all_reduce_ticks=tuple(sums[: problem.num_stages]))
+    least = least_undivided_step_ticks(draft)
+    for name in UNDIVIDED:
+        try:
+            orders = baseline_orders(name, problem)
+        except BaselineUndefinedError:
+            continue
+        assert flushed_step_ticks(schedule_orders(problem, orders), draft.all_reduce_ticks) >= least
+
+
+def test_the_bound_of_undivided_schedules_is_1f1bs_bubble():
+    """(m + p - 1)(F + BW) where transfers cost nothing; a schedule that divides may be shorter."""
+    problem = uniform_problem(4, 8, EITHER)
+    draft = Draft(problem=problem, all_reduce_ticks=(0,) * 4)
+    assert least_undivided_step_ticks(draft) == (8 + 3) * 5 == measure(one_f_one_b(problem)).makespan
+    divided = schedule_orders(problem, baseline_orders("zb-h1", problem))
+    assert measure(divided).makespan < 8 * 6 + 3 * 5
+
+
+def test_undivided_schedules_divide_nothing():
+    """All others divide some backward where that may be."""
+    wave = uniform_problem(4, 8, EITHER, chunks=2, kind=PlacementKind.WAVE)
+    looped = uniform_problem(4, 8, EITHER, chunks=2)
+    whole = set()
+    for name in FLUSHED:
+        for problem in (uniform_problem(4, 8, EITHER), looped, wave):
+            try:
+                orders = baseline_orders(name, problem)
+            except BaselineUndefinedError:
+                continue
+            if {op.kind for order in orders for op in order} == {OpKind.F, OpKind.BW}:
+                whole.add(name)
+    assert whole == set(UNDIVIDED)
 
 
 def test_the_bound_of_double_buffering_is_the_step():

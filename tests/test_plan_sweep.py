@@ -2,10 +2,7 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from plan_cases import Broken, everything, recipe_of
@@ -15,7 +12,7 @@ from synth.drafts import WeightPolicy
 from synth.errors import InputError
 from synth.planner.documents import schedule_document
 from synth.planner.executors import LocalExecutor, SerialExecutor, executor_of
-from synth.planner.journal import JUDGED, Journal
+from synth.planner.journal import JUDGED, SYNTHESIZED, Journal
 from synth.planner.judging import DOUBLE_BUFFERED, QUICK, SCHEDULES, judge
 from synth.planner.steps import flushed_step_ticks
 from synth.planner.sweeping import sweep
@@ -126,6 +123,29 @@ def test_a_folder_is_of_one_recipe(tmp_path):
         Journal(str(tmp_path / "there" / "is none"), "one")
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_a_folder_that_was_broken_off_in_its_first_line_begins_anew(tmp_path, share):
+    journal = Journal(str(tmp_path), "one")
+    path = tmp_path / JUDGED
+    text = path.read_text()
+    path.write_text(text[: round(share * (len(text) - 1))])
+    assert Journal(str(tmp_path), "one").read() == journal.read() == {}
+    assert path.read_text() == text
+
+
+def test_a_folder_that_fails_later(tmp_path):
+    """As a full disk does."""
+    recipe, folder = recipe_of(2, batch=4), tmp_path / "sweep"
+    journal = Journal(str(folder), recipe.fingerprint)
+    (folder / JUDGED).unlink()
+    (folder / JUDGED).mkdir()
+    for use in (journal.read, lambda: journal.add(judge(recipe, recipe.keys[0]))):
+        with pytest.raises(InputError, match="cannot hold a sweep: is a directory; name another folder"):
+            use()
+    with pytest.raises(InputError, match="is no file: name another folder"):
+        Journal(str(folder), recipe.fingerprint)
+
+
 def test_only_what_is_asked_for(tmp_path):
     """Of a folder that knows more shapes and schedules, a narrower plan takes its own."""
     wide, folder = recipe_of(2, batch=4), str(tmp_path / "sweep")
@@ -187,6 +207,39 @@ def test_the_synthesizer_is_never_worse():
         assert not verify_schedule(answer.document.schedule)
 
 
+def test_schedules_found_before_are_taken(tmp_path):
+    """With the same time and seed nothing is searched again; a broken line is."""
+    recipe = recipe_of(2, batch=4, limit_mib=300, weights=(WeightPolicy.FLUSH,))
+    standing, folder = sweep(recipe, SerialExecutor()), str(tmp_path / "sweep")
+
+    def search(seed, searched):
+        journal = Journal(folder, recipe.fingerprint)
+        return synthesize_best(
+            recipe,
+            SerialExecutor(),
+            standing,
+            most=1,
+            time_limit_s=0.3,
+            seed=seed,
+            journal=journal,
+            on_found=searched.append,
+        )
+
+    first, again, other, torn = ([] for _ in range(4))
+    (found,) = search(0, first)
+    (kept,) = search(0, again)
+    assert (len(first), again) == (1, [])
+    assert (kept.key, kept.step_ticks, kept.peak_bytes) == (found.key, found.step_ticks, found.peak_bytes)
+    assert not verify_schedule(kept.document.schedule)
+    search(1, other)
+    assert len(other) == 1
+    path = tmp_path / "sweep" / SYNTHESIZED
+    header, one, *_ = path.read_text().split("\n")
+    path.write_text(f"{header}\n{one[:-40]}\n")
+    search(0, torn)
+    assert len(torn) == 1
+
+
 def test_documents_say_what_was_judged():
     recipe = recipe_of(4, limit_mib=200)
     for verdict in sweep(recipe, SerialExecutor(), keep=3).ranking()[:6]:
@@ -240,37 +293,3 @@ def test_a_bound_comes_before_schedules():
         tried = [v for v in standing.verdicts.values() if v.policy is policy and v.tried]
         assert tried
         assert sum(verdict.least_ticks > most for verdict in tried) <= 2
-
-
-RAY = """if True:
-    from plan_cases import recipe_of
-    from synth.planner.executors import SerialExecutor
-    from synth.planner.ray_executor import RayExecutor
-    from synth.planner.sweeping import sweep
-    recipe = recipe_of(2, batch=4)
-    executor = RayExecutor("local", 2)
-    try:
-        assert executor.width == 2
-        there = sweep(recipe, executor, keep=3)
-    finally:
-        executor.close()
-    assert there.ranking()[:3] == sweep(recipe, SerialExecutor(), keep=3).ranking()[:3]
-    print("the same")
-"""
-
-
-def test_ray_finds_the_same(tmp_path):
-    """The same code path on Ray's workers, on this machine."""
-    pytest.importorskip("ray")
-    there = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parent)))
-    done = subprocess.run(
-        [sys.executable, "-c", RAY],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": there},
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip().endswith("the same")

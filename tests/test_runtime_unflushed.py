@@ -10,7 +10,14 @@ from synth.problem import uniform_problem
 from synth.schedule import Schedule
 from tests.builders import DIVIDED, EITHER
 from tests.runtime_cases import Case
-from tests.unflushed_cases import Unflushed, against_definition, refused, resumed, versions_in_memory
+from tests.unflushed_cases import (
+    Unflushed,
+    accumulators_in_memory,
+    against_definition,
+    refused,
+    resumed,
+    versions_in_memory,
+)
 
 FLUSH, TWO, STASH = WeightPolicy.FLUSH, WeightPolicy.DOUBLE_BUFFERED, WeightPolicy.STASHED
 
@@ -41,6 +48,24 @@ def test_weights_are_those_of_the_definition(pool, policy, num_ranks, m):
     check(answers)
     updates = 5 * m if policy is STASH else 5
     assert [seen.versions_made for seen in answers] == [updates] * num_ranks
+
+
+@pytest.mark.parametrize(("num_ranks", "m"), [(4, 3), (4, 2), (4, 1), (3, 1)])
+def test_fewer_microbatches_than_ranks_are_one_update_late_too(pool, num_ranks, m):
+    """Not the paper's setting (m ≥ p): a document of two batches that small says how batches follow, and the
+    delay is one whatever they are; only the pipeline idles."""
+    answers = pool.run(num_ranks, against_definition, how(num_ranks, m, (TWO, 5), dropout=0.3))
+    check(answers)
+    assert [seen.most_versions for seen in answers] == [{rank: 2} for rank in range(num_ranks)]
+
+
+@pytest.mark.parametrize(("microbatches", "m"), [(6, 2), (8, 2), (4, 1)])
+def test_too_few_microbatches_for_a_document_are_refused_on_all_ranks(pool, microbatches, m):
+    """Over three or more batches 1F1B has too many of them in flight to be one update late."""
+    given = Unflushed(case=Case(schedule=schedule(4, microbatches)), batch_microbatches=m, phases=((TWO, 1),))
+    for message in pool.run(4, refused, given, ""):
+        assert f"does not repeat itself from the second batch of {m} microbatches on" in message
+        assert "batches of at least as many microbatches as there are ranks" in message
 
 
 @pytest.mark.parametrize("policy", [TWO, STASH])
@@ -96,6 +121,14 @@ def test_versions_in_memory_are_as_many_as_the_papers_say(pool):
     assert [peak for _, peak in flush] == [1 + 2] * 4
     assert [peak for _, peak in two] == [2 + 2] * 4
     assert [peak for _, peak in stash] == [4 + 1, 3 + 1, 2 + 1, 1 + 1]
+
+
+def test_replicas_hold_one_accumulator(pool):
+    """A sum over replicas ends before the next batch adds to it: the second accumulator that the planner
+    counts is that of trainers that sum beside the next batch.
+    """
+    given = how(2, 3, (TWO, 4), optimizer="sgd")
+    assert pool.run(4, accumulators_in_memory, given) == [1] * 4
 
 
 @pytest.mark.parametrize(

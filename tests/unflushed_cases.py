@@ -315,6 +315,25 @@ def versions_in_memory(store, number: int, count: int, how: Unflushed) -> tuple[
     return most, storages.peak
 
 
+def accumulators_in_memory(store, number: int, count: int, how: Unflushed) -> int:
+    """With replicas: how many sums of all the stage's gradients were in memory at once, at most."""
+    world = join_at(store, number, count, how.case.schedule.problem.num_ranks, timeout_s=60)
+    num_stages = how.case.schedule.problem.num_stages
+    stages = [wide_stage(stage, num_stages) for stage in range(num_stages)]
+    with Storages(sum(p.nbytes for p in stages[world.rank].parameters())) as storages:
+        runner = make_unflushed(how, world, stages)
+
+        def look(*_) -> None:
+            for parameter in runner.modules[world.rank].parameters():
+                storages.note(parameter.grad)
+                assert storages.count(), "gradients are views into such a sum"
+
+        runner._optimizers[world.rank].register_step_pre_hook(look)
+        train(runner, how, world)
+    runner.close()
+    return storages.peak
+
+
 def wide_stage(stage: int, count: int) -> nn.Module:
     """A stage with one weight of the size that is counted."""
     ahead = [nn.Embedding(11, ODD_WIDTH)] if stage == 0 else []

@@ -6,6 +6,8 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib.metadata import version
+from itertools import accumulate
 
 from costmodels.fitting import fits_at_all
 from costmodels.layers import Layer, model_layers
@@ -51,8 +53,11 @@ class Totals:
         F and B of all layers: one microbatch down and up; the embedding gives no gradient.
     longest_part_s
         Of the layers between two places where the model may be cut.
-    held_bytes
-        Static bytes and what one microbatch's forward leaves behind.
+    held
+        All layers: static bytes, and what one microbatch's forward leaves behind.
+    held_byte_seconds
+        The latter over time: each layer holds its part from its forward on at least until the gradient has
+        been down to the loss and back through the layer.
     num_blocks, block, block_extra_bytes
         How many blocks there are, the least that one holds, and besides while its backward runs.
     first, last
@@ -64,7 +69,8 @@ class Totals:
     work_s: float
     chain_s: float
     longest_part_s: float
-    held_bytes: int
+    held: Held
+    held_byte_seconds: float
     num_blocks: int
     block: Held
     block_extra_bytes: int
@@ -74,12 +80,10 @@ class Totals:
 
     def refusal(self, shape: Shape, num_microbatches: int) -> str:
         """Why no cut can fit, or empty: all layers are somewhere, and a rank has whole blocks."""
-        gib = 2**30
-        if self.held_bytes > shape.pp * self.limit_bytes:
-            return (
-                f"static bytes and one microbatch take {self.held_bytes / gib:.1f} GiB, and {shape.pp} ranks "
-                f"of {self.limit_bytes / gib:.1f} GiB hold less"
-            )
+        gib, least_bytes = 2**30, self.held.bytes(1)
+        ranks = f"{shape.pp} rank{'s' if shape.pp > 1 else ''} of {self.limit_bytes / gib:.1f} GiB"
+        if least_bytes > shape.pp * self.limit_bytes:
+            return f"static bytes and one microbatch take {least_bytes / gib:.1f} GiB, more than {ranks}"
         flushes = shape.weights is WeightPolicy.FLUSH
         in_flight = [1 if flushes else min(shape.pp - rank, num_microbatches) for rank in range(shape.pp)]
         taken, passing = [0] * shape.pp, [self.block_extra_bytes] * shape.pp
@@ -89,8 +93,18 @@ class Totals:
         passing[shape.last_rank] = max(self.block_extra_bytes, self.last.kept_bytes)
         room = [self.limit_bytes - held - more for held, more in zip(taken, passing, strict=True)]
         if sum(map(self._most_blocks, in_flight, room)) < self.num_blocks:
-            return f"{self.num_blocks} blocks do not fit {shape.pp} ranks of {self.limit_bytes / gib:.1f} GiB"
+            return f"{self.num_blocks} blocks do not fit {ranks}"
         return ""
+
+    def least_flushed_s(self, num_ranks: int, num_microbatches: int, rounding_s: float) -> float:
+        """What no flushed step can beat: one microbatch's way, and all of them through the memory there is.
+
+        What microbatches hold and how long adds up to no more than the memory of all ranks times the step.
+        """
+        way_s = self.chain_s - rounding_s
+        room_bytes = num_ranks * self.limit_bytes - self.held.static_bytes
+        held = self.held_byte_seconds - self.held.kept_bytes * rounding_s
+        return max(way_s, num_microbatches * held / room_bytes) if room_bytes > 0 else way_s
 
     def _most_blocks(self, in_flight: int, room_bytes: int) -> int:
         return max(0, room_bytes // self.block.bytes(in_flight))
@@ -127,6 +141,7 @@ class PlanRecipe:
         self.sequence_parallel, self.zero_stage = sequence_parallel, zero_stage
         self._totals: dict[Training, Totals | str] = {}
         self._plans = lru_cache(MOST_PLANS)(self._make_plan)
+        self._drafts = lru_cache(MOST_PLANS)(self._make_draft)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without what was computed so far; another process keeps what it computes from call to call."""
@@ -140,9 +155,10 @@ class PlanRecipe:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of what costs follow from; what may be chosen is not part of it."""
+        """A digest of what costs follow from, this version too; what may be chosen is not part of it."""
         wanted = (self.sequence_parallel, self.zero_stage)
-        given = (self.model, self.training, self.fleet, self.space.batch, TICK_SECONDS, wanted)
+        batch, made_by = self.space.batch, version("pipesynth")
+        given = (self.model, self.training, self.fleet, batch, TICK_SECONDS, wanted, made_by)
         return hashlib.sha256(repr(given).encode()).hexdigest()
 
     @property
@@ -159,7 +175,7 @@ class PlanRecipe:
         return Shape.of(key).weights
 
     def outline(self, key: str) -> Outline:
-        """What totals say: the work of the average rank, the longest part, one microbatch's way, memory.
+        """What totals say: the work of the average rank, the longest part, a microbatch's way and memory.
 
         Ops are rounded to ticks, so that a rank may lose half a tick on each.
         """
@@ -172,7 +188,8 @@ class PlanRecipe:
         work_s = max(totals.work_s / shape.pp, totals.longest_part_s) - rounding_s
         least_s = num_microbatches * work_s
         if shape.weights is WeightPolicy.FLUSH:
-            least_s = max(least_s, totals.chain_s - rounding_s * shape.pp)
+            held_s = totals.least_flushed_s(shape.pp, num_microbatches, rounding_s * shape.pp)
+            least_s = max(least_s, held_s)
         return Outline(
             key=key,
             policy=shape.weights,
@@ -188,9 +205,12 @@ class PlanRecipe:
         InputError
             When the model cannot be cut or shared so, or no cut fits.
         """
+        return self._drafts(key)
+
+    def _make_draft(self, key: str) -> Draft:
         shape = Shape.of(key)
-        plan = self.plan(shape)
-        if not plan.cut_fits or not fits_at_all(plan):
+        plan, fits = self._plans(_anywhere(shape))
+        if not fits:
             raise InputError("no cut fits: some rank cannot hold its static bytes and one microbatch")
         seats, quantiser = self._seats(shape), Quantiser(tick_seconds=TICK_SECONDS)
         matrix = transfer_matrix_s(self.fleet, seats, boundary_bytes(self.model, plan.training))
@@ -208,9 +228,10 @@ class PlanRecipe:
 
         Who are neighbours changes nothing in it.
         """
-        return self._plans(replace(shape, seats=SeatOrder.STAGES))
+        return self._plans(_anywhere(shape))[0]
 
-    def _make_plan(self, shape: Shape) -> Plan:
+    def _make_plan(self, shape: Shape) -> tuple[Plan, bool]:
+        """A plan, and whether it fits."""
         pipeline = Pipeline(
             num_ranks=shape.pp,
             num_microbatches=self.num_microbatches(shape),
@@ -218,10 +239,18 @@ class PlanRecipe:
             kind=shape.placement,
             tick_seconds=TICK_SECONDS,
         )
-        return make_plan(self.model, self.training_of(shape), pipeline, self.fleet.cluster)
+        plan = make_plan(self.model, self.training_of(shape), pipeline, self.fleet.cluster)
+        return plan, plan.cut_fits and fits_at_all(plan)
 
     def training_of(self, shape: Shape) -> Training:
-        """How a shape trains the model."""
+        """How a shape trains the model.
+
+        Double buffers hold a second version of the weights. With replicas they hold a second accumulator
+        too: a batch's gradients are summed over the replicas while the next batch adds to its own, and
+        :func:`~synth.planner.steps.buffered_step_ticks` hides the sum there. The paper's expressions
+        count neither that nor any gradient (arXiv 2006.09503, section 3.3); one replica sums nothing.
+        """
+        buffers = shape.weights is WeightPolicy.DOUBLE_BUFFERED
         return replace(
             self.training,
             microbatch_size=shape.microbatch,
@@ -230,7 +259,8 @@ class PlanRecipe:
             data_parallel=shape.dp,
             zero_stage=self.zero_stage if shape.dp > 1 else 0,
             recompute=shape.recompute,
-            weight_versions=2 if shape.weights is WeightPolicy.DOUBLE_BUFFERED else 1,
+            weight_versions=2 if buffers else 1,
+            gradient_buffers=2 if buffers and shape.dp > 1 else 1,
         )
 
     def _seats(self, shape: Shape) -> Seats:
@@ -284,11 +314,15 @@ class PlanRecipe:
             )
 
         blocks = [layer for layer in layers if layer.is_block]
+        ways_s = list(accumulate(cost.forward_s + cost.input_gradient_s for cost in reversed(costs)))
         return Totals(
             work_s=sum(work),
-            chain_s=sum(cost.forward_s + cost.input_gradient_s for cost in costs),
+            chain_s=ways_s[-1],
             longest_part_s=_longest_part(layers, work),
-            held_bytes=held(0, len(layers)).bytes(1),
+            held=held(0, len(layers)),
+            held_byte_seconds=sum(
+                cost.kept_bytes * way_s for cost, way_s in zip(reversed(costs), ways_s, strict=True)
+            ),
             num_blocks=len(blocks),
             block=Held(
                 static_bytes=min(static_bytes(layer, training).total for layer in blocks),
@@ -313,6 +347,11 @@ def _recipe_there(
     return PlanRecipe(
         model, training, fleet, space, sequence_parallel=sequence_parallel, zero_stage=zero_stage
     )
+
+
+def _anywhere(shape: Shape) -> Shape:
+    """The same for shapes that differ in who are neighbours only."""
+    return replace(shape, seats=SeatOrder.STAGES)
 
 
 def _longest_part(layers: tuple[Layer, ...], work: list[float]) -> float:

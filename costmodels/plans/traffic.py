@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from costmodels.plans.fleet import Fleet
 from costmodels.plans.seats import Seats
 from costmodels.roofline import transfer_seconds
@@ -18,12 +20,12 @@ def transfer_matrix_s(fleet: Fleet, seats: Seats, size_bytes: int) -> list[list[
         What one GPU sends.
     """
 
-    def seconds(a: int, b: int) -> float:
-        link = fleet.transfer_link(seats.flows(a, b))
-        return 0.0 if a == b else transfer_seconds(size_bytes, link, fleet.cluster.efficiencies)
+    @cache
+    def seconds(flows: int) -> float:
+        return transfer_seconds(size_bytes, fleet.transfer_link(flows), fleet.cluster.efficiencies)
 
     ranks = range(seats.num_ranks)
-    return [[seconds(a, b) for b in ranks] for a in ranks]
+    return [[0.0 if a == b else seconds(seats.flows(a, b)) for b in ranks] for a in ranks]
 
 
 def all_reduce_s(fleet: Fleet, seats: Seats, rank: int, size_bytes: int) -> float:

@@ -1,7 +1,7 @@
 """Double-buffered and stashed weights beside a flush: what they do to the loss, and to the time of a step.
 
 Needs ``pip install -e '.[test]'``; about ten minutes on two cores. What an earlier run has written is kept:
-delete ``losses.csv`` or a ``speed-*.csv`` to measure it again.
+delete ``losses.csv`` or a ``speed-*.csv`` to measure it again. Prints the README's tables in Markdown.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ def main() -> None:
         write(losses, learn())
     rows = list(csv.DictReader(losses.open()))
     draw(rows)
-    write(FOLDER / "loss-summary.csv", [summarise_losses(rows, name) for name in LINES])
+    learned = [summarise_losses(rows, name) for name in LINES]
+    write(FOLDER / "loss-summary.csv", learned)
     for study in config.SPEEDS:
         if not speed_path(study).exists():
             write(speed_path(study), list(measure_speed(study)))
-    write(FOLDER / "summary.csv", [row for study in config.SPEEDS for row in summarise(study)])
+    measured = [row for study in config.SPEEDS for row in summarise(study)]
+    write(FOLDER / "summary.csv", measured)
     (FOLDER / "versions.json").write_text(json.dumps(provenance(), indent=1) + "\n")
+    print(markdown([*learned[0]], [[str(cell) for cell in row.values()] for row in learned]))
+    print(markdown(SPEED_HEADINGS, speed_rows(measured)))
 
 
 # --- What becomes of the loss -----------------------------------------------------------------------------
@@ -357,7 +361,29 @@ def summarise(study: Speed) -> Iterator[Row]:
                 "quartile_1": f"{low:.3f}",
                 "quartile_3": f"{high:.3f}",
                 "by_plan": f"{planned['flush'] / planned[name]:.3f}",
+                "load": "{} to {}".format(*(f(float(row["load"]) for row in own) for f in (min, max))),
             }
+
+
+SPEED_HEADINGS = ["stages", "ranks", "microbatches", "flush s", "2BW", "stash", "plan", "load"]
+
+
+def speed_rows(measured: list[Row]) -> Iterator[list[str]]:
+    """A line for each setting: steps in the time of a flushed one, the quartiles, the plan, the load."""
+    for two, stash in zip(measured[::2], measured[1::2], strict=True):
+        ratios = [
+            f"{float(str(row['steps_per_flushed_step'])):.2f} "
+            f"({float(str(row['quartile_1'])):.2f}, {float(str(row['quartile_3'])):.2f})"
+            for row in (two, stash)
+        ]
+        given = [str(two[name]) for name in ("stages", "ranks", "microbatches", "flush_s")]
+        yield [*given, *ratios, f"{float(str(two['by_plan'])):.2f}", str(two["load"])]
+
+
+def markdown(headings: list[str], rows: Iterable[list[str]]) -> str:
+    """A table for the README."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def provenance() -> Row:

@@ -2,23 +2,29 @@
 
     python results/2026-11-21-planner/run.py [PART ...] [--workers N]
 
-Writes gpt.csv, added.csv, pipedream.csv, hybrid.csv and speed.csv, rows as they are found.
+Writes a CSV for each part, rows as they are found, and about.json; prints the README's tables (tables.py).
+About ten minutes on two quiet cores: most of it searches by the clock, SEARCH_S or twice that for each plan.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import tables
 from config import (
     ADDED,
     FAMILIES,
@@ -340,6 +346,19 @@ def run_speed(_: int) -> None:
         )
 
 
+def about() -> dict[str, object]:
+    """Versions, machine and date."""
+    return {
+        "pipesynth": version("pipesynth"),
+        "ortools": version("ortools"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
 PARTS = {
     "gpt": run_gpt,
     "added": run_added,
@@ -356,3 +375,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     for part in options.parts or PARTS:
         PARTS[part](options.workers)
+    (HERE / "about.json").write_text(json.dumps(about(), indent=1) + "\n", encoding="utf-8")
+    print()
+    tables.main()

@@ -8,6 +8,7 @@ arXiv 2405.15362, as the authors' released scheduler does them greedily).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import chain
 from types import MappingProxyType
 
@@ -23,13 +24,16 @@ from synth.timing import schedule_orders
 _Codes = NDArray[np.int8]
 _CODE: Mapping[OpKind, int] = MappingProxyType({OpKind.F: 1, OpKind.B: 2, OpKind.W: 3})
 _IDLE = 0
+_KEPT = 8
 
 
+@lru_cache(maxsize=_KEPT)
 def tightened_orders(block: BuildingBlock, num_ranks: int, num_microbatches: int) -> RankOrders:
     """The orders of a block of F and B on a V of ``num_ranks`` ranks, W put in.
 
     The grid is tightened twice: with every W an op of its own, then, squeezed, with W filling idle slots.
-    An op only ever moves to a slot behind all that it waits for, so the orders cannot deadlock.
+    An op only ever moves to a slot behind all that it waits for, so the orders cannot deadlock. Nothing here
+    hangs on costs: the last few answers are kept, for planners ask again and again.
 
     Parameters
     ----------
@@ -56,9 +60,12 @@ def tightened_orders(block: BuildingBlock, num_ranks: int, num_microbatches: int
 def _rows(slots: Mapping[Op, int], unit: Problem) -> list[list[tuple[int, Op]]]:
     """Every rank's (slot, op) pairs by slot."""
     rows: list[list[tuple[int, Op]]] = [[] for _ in range(unit.num_ranks)]
+    rank_of = unit.stage_to_rank
     for op, slot in slots.items():
-        rows[unit.stage_to_rank[op.stage]].append((slot, op))
-    return [sorted(row, key=lambda pair: pair[0]) for row in rows]
+        rows[rank_of[op.stage]].append((slot, op))
+    for row in rows:
+        row.sort()  # by slot: no two ops of a rank share one
+    return rows
 
 
 def _rows_with_w(slots: Mapping[Op, int], unit: Problem) -> list[list[tuple[int, Op]]]:
@@ -69,16 +76,16 @@ def _rows_with_w(slots: Mapping[Op, int], unit: Problem) -> list[list[tuple[int,
 def _with_w(row: list[tuple[int, Op]]) -> list[tuple[int, Op]]:
     filled: list[tuple[int, Op]] = []
     pending: list[Op] = []
-    next_slot = row[0][0]
+    done, next_slot = 0, row[0][0]
     for slot, op in row:
-        idle = min(slot - next_slot, len(pending))
-        filled += [(next_slot + n, w) for n, w in enumerate(pending[:idle])]
-        del pending[:idle]
+        for free in range(next_slot, min(slot, next_slot + len(pending) - done)):
+            filled.append((free, pending[done]))
+            done += 1
         filled.append((slot, op))
         if op.kind is OpKind.B:
             pending.append(Op(OpKind.W, op.stage, op.microbatch))
         next_slot = slot + 1
-    return filled + [(next_slot + n, w) for n, w in enumerate(pending)]
+    return filled + list(enumerate(pending[done:], next_slot))
 
 
 def _squeezed(slots: Mapping[Op, int], unit: Problem) -> dict[Op, int]:
@@ -122,8 +129,8 @@ class _Grid:
         self.slots = dict(slots)
         self.unit = unit
         self.rank_of = unit.stage_to_rank
-        self.w_before = _w_before(slots, unit)
-        self.has_w = bool(self.w_before)
+        self.has_w = any(op.kind is OpKind.W for op in slots)
+        self.w_before = _w_before(slots, unit) if self.has_w else {}
         self.rows: list[_Codes] = [np.zeros(max(slots.values()) + 1, np.int8) for _ in range(unit.num_ranks)]
         for op, slot in slots.items():
             self.rows[self.rank_of[op.stage]][slot] = _CODE[op.kind]
@@ -151,10 +158,11 @@ class _Grid:
 
     def _move_earlier(self, op: Op) -> None:
         row, slot = self.rows[self.rank_of[op.stage]], self.slots[op]
+        holds_no_more = self.has_w and op.kind is not OpKind.F
         for earlier in range(self._first_possible_slot(op), slot):
             if row[earlier] == _IDLE:
                 row[earlier], row[slot] = row[slot], _IDLE
-                if self._peak(row) <= self.limit:
+                if holds_no_more or self._peak(row) <= self.limit:
                     self.slots[op] = earlier
                     return
                 row[earlier], row[slot] = _IDLE, row[earlier]

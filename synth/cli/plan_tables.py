@@ -38,6 +38,41 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What the ranks of a plan have and hold.
+
+    Parameters
+    ----------
+    stage_to_rank, layers, num_blocks
+        For every stage its rank, its layers by name, and how many of them are blocks.
+    peak_bytes
+        For every rank.
+    """
+
+    stage_to_rank: tuple[int, ...]
+    layers: tuple[tuple[str, ...], ...]
+    num_blocks: tuple[int, ...]
+    peak_bytes: tuple[int, ...]
+
+    def lines(self, limit_bytes: int) -> list[str]:
+        """The same in words."""
+        by_stage = " ".join(map(str, self.num_blocks))
+        by_rank = " ".join(f"{peak / GIB:.2f}" for peak in self.peak_bytes)
+        return [
+            f"the best plan's cut, blocks by stage: {by_stage}",
+            f"its memory by rank, GiB: {by_rank}, of {limit_bytes / GIB:.2f}",
+        ]
+
+    def json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        stages = zip(self.stage_to_rank, self.layers, strict=True)
+        return {
+            "stages": [{"rank": rank, "layers": list(layers)} for rank, layers in stages],
+            "peak_memory_bytes_by_rank": list(self.peak_bytes),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came of a plan.
 
@@ -45,6 +80,8 @@ class Answer:
     ----------
     choices
         The shortest step first.
+    cut
+        Of the first, None where there is none.
     standing
         What was judged.
     num_synthesized, swept_s
@@ -54,6 +91,7 @@ class Answer:
     """
 
     choices: Sequence[Choice]
+    cut: Cut | None
     standing: Sweep
     num_synthesized: int
     swept_s: float
@@ -114,7 +152,7 @@ def _lines(answer: Answer) -> list[str]:
         best = {p: next(c for c in answer.choices if c.shape.weights is p) for p in policies}
         words = ", ".join(f"{p} {c.step_s:.4g} s ({c.schedule})" for p, c in best.items())
         lines.append(f"best by when weights change: {words}; 2bw delays every update by one batch")
-    return lines
+    return lines + ([] if answer.cut is None else answer.cut.lines(answer.limit_bytes))
 
 
 def answer_json(answer: Answer, keep: int) -> dict[str, Any]:
@@ -126,6 +164,7 @@ def answer_json(answer: Answer, keep: int) -> dict[str, Any]:
         "memory_limit_bytes": answer.limit_bytes,
         "interrupted": answer.standing.interrupted,
         "judged": answer.counts() | {"seconds": round(answer.swept_s, 3)},
+        "best": None if answer.cut is None else answer.cut.json(),
         "plans": [_choice_json(choice, answer) for choice in answer.choices[:keep]],
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from synth.baselines import BASELINES, baseline_orders
@@ -13,6 +15,7 @@ from synth.planner.steps import (
     buffered_step_ticks,
     flushed_step_ticks,
     least_step_ticks,
+    least_undivided_step_ticks,
     quick_least_step_ticks,
 )
 from synth.problem import Problem
@@ -34,6 +37,12 @@ SCHEDULES = (*FLUSHED, DOUBLE_BUFFERED)
 QUICK = ("1f1b", "zb-h1", "interleaved-1f1b", "group-interleaved-1f1b", DOUBLE_BUFFERED)
 """Schedules whose orders take a few milliseconds: enough to see what others would have to beat."""
 
+UNDIVIDED = ("gpipe", "1f1b", "interleaved-1f1b", "looped-bfs", "hanayo", "1f1b-v")
+"""Schedules that divide no backward where it need not: a bound of their own holds for them."""
+
+ALL_AT_ONCE = ("gpipe", "2bp-gpipe")
+"""Schedules that run all forwards of a batch first: where that does not fit, no orders need be made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -46,7 +55,7 @@ class Row:
     step_ticks
         How long a step takes, or None where it does not fit.
     peak_bytes
-        What its fullest rank holds.
+        What its fullest rank holds; where it does not fit, perhaps less than that.
     """
 
     schedule: str
@@ -62,8 +71,8 @@ class Verdict:
     ----------
     key, policy
         Which it is, and when its weights change.
-    least_ticks
-        No step of it is shorter.
+    least_ticks, least_undivided_ticks
+        No step of it is shorter; none that divides no backward.
     tried
         The schedules asked for; none where a bound or a refusal settled it.
     rows
@@ -75,6 +84,7 @@ class Verdict:
     key: str
     policy: WeightPolicy
     least_ticks: int = 0
+    least_undivided_ticks: int = 0
     tried: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     refusal: str = ""
@@ -89,6 +99,10 @@ class Verdict:
     def step_ticks(self) -> int | None:
         """The shortest step of any schedule, None where none fits."""
         return None if self.best is None else self.best.step_ticks
+
+    def least_ticks_of(self, schedule: str) -> int:
+        """No step of that schedule is shorter."""
+        return max(self.least_ticks, self.least_undivided_ticks if schedule in UNDIVIDED else 0)
 
     def of(self, schedules: Sequence[str]) -> Verdict:
         """What it says of some schedules."""
@@ -109,7 +123,11 @@ class Verdict:
 
 
 def judge(
-    recipe: Recipe, key: str, most_ticks: int | None = None, schedules: Sequence[str] = SCHEDULES
+    recipe: Recipe,
+    key: str,
+    most_ticks: int | None = None,
+    schedules: Sequence[str] = SCHEDULES,
+    known: Verdict | None = None,
 ) -> Verdict:
     """Judge a configuration.
 
@@ -121,28 +139,62 @@ def judge(
         A longer step is of no interest: where the bound is above it, no schedule is tried.
     schedules
         The names of those to try.
+    known
+        A judgement of before, whose bounds hold.
     """
     policy = recipe.policy_of(key)
-    try:
-        draft = recipe.draft(key)
-        check_size(draft.problem)
-    except InputError as error:
-        return Verdict(key=key, policy=policy, refusal=str(error))
-    verdict = Verdict(key=key, policy=policy)
-    for bound in (quick_least_step_ticks, least_step_ticks):
-        verdict = replace(verdict, least_ticks=bound(draft))
+    with _collecting_nothing():
+        try:
+            draft = recipe.draft(key)
+            check_size(draft.problem)
+        except InputError as error:
+            return Verdict(key=key, policy=policy, refusal=str(error))
+        verdict = _bounded(draft, key, most_ticks) if known is None else replace(known, tried=(), rows=())
         if most_ticks is not None and verdict.least_ticks > most_ticks:
             return verdict
-    if policy is WeightPolicy.DOUBLE_BUFFERED:
-        rows = [_buffered(draft)] if DOUBLE_BUFFERED in schedules else []
-    else:
-        rows = [row for name in schedules if name in FLUSHED and (row := _flushed(draft, name))]
-    return replace(verdict, tried=tuple(schedules), rows=tuple(rows))
+        return replace(verdict, tried=tuple(schedules), rows=tuple(_rows(draft, schedules)))
+
+
+@contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Without the garbage collector: orders are many small objects, and none is part of a cycle."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _rows(draft: Draft, schedules: Sequence[str]) -> list[Row]:
+    """Those of the schedules that exist for a draft."""
+    if draft.policy is WeightPolicy.DOUBLE_BUFFERED:
+        return [_buffered(draft)] if DOUBLE_BUFFERED in schedules else []
+    return [row for name in schedules if name in FLUSHED and (row := _flushed(draft, name))]
+
+
+def _bounded(draft: Draft, key: str, most_ticks: int | None) -> Verdict:
+    """What bounds say: the quick one first, and the others where it leaves anything to say."""
+    verdict = Verdict(key=key, policy=draft.policy, least_ticks=quick_least_step_ticks(draft))
+    if draft.policy is WeightPolicy.DOUBLE_BUFFERED:
+        return verdict
+    if most_ticks is not None and verdict.least_ticks > most_ticks:
+        return verdict
+    return replace(
+        verdict,
+        least_ticks=least_step_ticks(draft),
+        least_undivided_ticks=least_undivided_step_ticks(draft),
+    )
 
 
 def _flushed(draft: Draft, name: str) -> Row | None:
     """A published schedule of one batch, None where it does not exist."""
     problem = draft.problem
+    if name in ALL_AT_ONCE:
+        least = _bytes_of_all_forwards(problem)
+        if not fits(problem, least):
+            return Row(schedule=name, step_ticks=None, peak_bytes=max(least))
     try:
         orders = baseline_orders(name, problem)
     except BaselineUndefinedError:
@@ -152,6 +204,15 @@ def _flushed(draft: Draft, name: str) -> Row | None:
     if fits(problem, peaks):
         step = flushed_step_ticks(schedule_orders(problem, orders), draft.all_reduce_ticks)
     return Row(schedule=name, step_ticks=step, peak_bytes=max(peaks))
+
+
+def _bytes_of_all_forwards(problem: Problem) -> tuple[int, ...]:
+    """What every rank holds behind all forwards and before any backward."""
+    kept = [costs.F.alloc_bytes - costs.F.free_bytes for costs in problem.stages]
+    return tuple(
+        static + problem.num_microbatches * sum(kept[stage] for stage in held)
+        for static, held in zip(problem.static_bytes_by_rank, problem.stages_by_rank, strict=True)
+    )
 
 
 def _buffered(draft: Draft) -> Row:

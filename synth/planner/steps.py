@@ -119,3 +119,25 @@ def quick_least_step_ticks(draft: Draft) -> int:
         heads[held[0]] + work[rank] + min(sums[stage] for stage in held)
         for rank, held in enumerate(problem.stages_by_rank)
     )
+
+
+def least_undivided_step_ticks(draft: Draft) -> int:
+    """What no flushed step can beat that divides no backward where it need not.
+
+    A rank's last op is then the whole backward of one of its stages, behind which those of all stages before
+    follow one another up to stage 0, and the sums over the replicas.
+    """
+    problem, sums = draft.problem, draft.all_reduce_ticks
+    heads, tails = forward_heads(problem), [sums[0]]
+    for stage in range(1, problem.num_stages):
+        costs = problem.stages[stage]
+        ahead = costs.cost(OpKind.W).ticks if costs.must_divide else 0  # B, then W beside the way up
+        way = problem.lag_ticks(stage, stage - 1) + whole_backward_ticks(problem, stage - 1)
+        tails.append(max(sums[stage], way - ahead + tails[-1]))
+    work = [costs.F.ticks + whole_backward_ticks(problem, s) for s, costs in enumerate(problem.stages)]
+    return max(
+        heads[held[0]]
+        + problem.num_microbatches * sum(work[stage] for stage in held)
+        + min(tails[stage] for stage in held)
+        for held in problem.stages_by_rank
+    )

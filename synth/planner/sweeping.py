@@ -163,15 +163,22 @@ def _pass(
         outline = standing.outlines[heapq.heappop(waiting)[1]]
         left = _left(standing, outline, names)
         if left and standing.can_win(outline):
-            first = outline.key not in standing.verdicts
             most = standing.most_ticks(outline.policy)
-            executor.submit(judge, recipe, outline.key, most, () if first else left)
+            known = standing.verdicts.get(outline.key)
+            executor.submit(judge, recipe, outline.key, most, left if known else (), known)
             under_way += 1
 
 
 def _left(standing: Sweep, outline: Outline, names: Sequence[str]) -> tuple[str, ...]:
-    """The schedules not tried yet that the policy allows."""
-    known = standing.verdicts.get(outline.key)
-    tried = known.tried if known else ()
+    """The schedules not tried yet that the policy allows, and that bounds do not show to be too slow."""
     buffered = outline.policy is WeightPolicy.DOUBLE_BUFFERED
-    return tuple(name for name in names if name not in tried and (name == DOUBLE_BUFFERED) == buffered)
+    allowed = tuple(name for name in names if (name == DOUBLE_BUFFERED) == buffered)
+    known = standing.verdicts.get(outline.key)
+    if known is None:
+        return allowed
+    wanted = [ticks for ticks in (standing.most_ticks(outline.policy), known.step_ticks) if ticks is not None]
+    return tuple(
+        name
+        for name in allowed
+        if name not in known.tried and all(known.least_ticks_of(name) <= ticks for ticks in wanted)
+    )

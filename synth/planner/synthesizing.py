@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from synth.document import ScheduleDocument
+from synth.document import ScheduleDocument, read_schedule, write_schedule
 from synth.drafts import Recipe, WeightPolicy
-from synth.errors import InfeasibleError, NoScheduleFoundError
+from synth.errors import InfeasibleError, InputError, NoScheduleFoundError
 from synth.planner.executors import Executor
+from synth.planner.journal import Journal, Record
 from synth.planner.steps import flushed_step_ticks
 from synth.planner.sweeping import Sweep
 from synth.search.synthesizer import synthesize
@@ -79,6 +82,7 @@ def synthesize_best(
     most: int,
     time_limit_s: float,
     seed: int = 0,
+    journal: Journal | None = None,
     on_found: Callable[[Synthesized], None] | None = None,
 ) -> Sequence[Synthesized]:
     """Search up to so many configurations that can still win.
@@ -89,6 +93,8 @@ def synthesize_best(
         What was swept, where work is done, and what is known.
     most, time_limit_s, seed
         How many configurations, how many seconds for each, and the seed.
+    journal
+        What was found before with that time and seed, and where answers are kept.
     on_found
         Called with every answer.
 
@@ -96,17 +102,23 @@ def synthesize_best(
     -------
     An answer for each; after an interrupt, with ``standing.interrupted`` set, those there are.
     """
-    found: list[Synthesized] = []
-    waiting = synthesis_candidates(standing)[:most]
+    record, effort = None if journal is None else journal.synthesized, (time_limit_s, seed)
+    candidates = synthesis_candidates(standing)[:most]
+    known = {} if record is None else _known(record, effort)
+    found = [known[key] for key in candidates if key in known]
     under_way = 0
 
     def hear() -> None:
         found.append(executor.next())
+        if record is not None:
+            record.add(_line(found[-1], effort))
         if on_found is not None:
             on_found(found[-1])
 
     try:
-        for key in waiting:
+        for key in candidates:
+            if key in known:
+                continue
             if under_way >= executor.width:
                 hear()
                 under_way -= 1
@@ -120,3 +132,23 @@ def synthesize_best(
     except KeyboardInterrupt:
         standing.interrupted = True
     return found
+
+
+def _line(answer: Synthesized, effort: tuple[float, int]) -> dict[str, Any]:
+    text = None if answer.document is None else write_schedule(answer.document)
+    return {"key": answer.key, "effort": effort, "step_ticks": answer.step_ticks, "document": text}
+
+
+def _known(record: Record, effort: tuple[float, int]) -> dict[str, Synthesized]:
+    """What was found with such effort, by key; broken lines are left out."""
+    known: dict[str, Synthesized] = {}
+    for tree in record.read():
+        with suppress(KeyError, TypeError, InputError):
+            text = tree["document"]
+            if tuple(tree["effort"]) == effort:
+                known[tree["key"]] = Synthesized(
+                    key=tree["key"],
+                    step_ticks=tree["step_ticks"],
+                    document=None if text is None else read_schedule(text),
+                )
+    return known

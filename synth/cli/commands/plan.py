@@ -20,7 +20,7 @@ from synth.cli.arguments import add_json_argument, add_seed_argument, seconds, w
 from synth.cli.commands.model import MOST_TOKENS
 from synth.cli.describing import add_model_arguments, add_named_arguments, given_model
 from synth.cli.exit_codes import DONE, INTERRUPTED, NO_SCHEDULE
-from synth.cli.plan_tables import Answer, Choice, answer_json, show_answer
+from synth.cli.plan_tables import Answer, Choice, Cut, answer_json, show_answer
 from synth.cli.showing import check_output_option
 from synth.cli.stashing_tables import show_stashing, stashing_json
 from synth.cli.streams import Printer, complain, print_json
@@ -44,6 +44,10 @@ SEARCH, PIPEDREAM = "search", "pipedream"
 NO_WAYS = (
     "no plan has these degrees: pp · dp · tp must be the GPUs of the cluster, tp divide those of a node, dp "
     "the batch, and microbatch a replica's part of it; leave one of them open"
+)
+NO_BUFFERED_WAYS = (
+    "; --weights 2bw takes one stage per rank and at least as many microbatches as ranks: give --weights "
+    "flush too, or fewer ranks, a larger batch, a smaller microbatch or --chunks 1"
 )
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -126,13 +130,25 @@ def run(options: argparse.Namespace) -> int:
                 most=options.synthesize,
                 time_limit_s=options.time_limit,
                 seed=options.seed,
+                journal=journal,
             )
     finally:
         executor.close()
-    answer = _answer(recipe, standing, found, swept_s)
-    if options.output is not None and answer.choices:
-        document = _document(recipe, answer.choices[0], found)
+    choices = _choices(recipe, standing, found)
+    document = _document(recipe, choices[0], found) if choices else None
+    if options.output is not None and document is not None:
         write_whole(options.output, write_schedule(document))
+    answer = Answer(
+        choices=choices,
+        cut=None if document is None else _cut(recipe, choices[0], document),
+        standing=standing,
+        num_synthesized=len(found),
+        swept_s=swept_s,
+        batch=recipe.space.batch,
+        sequence_length=recipe.training.sequence_length,
+        limit_bytes=recipe.limit_bytes,
+        name=f"{recipe.model.name} on {recipe.fleet.name}",
+    )
     if options.json:
         print_json(answer_json(answer, options.keep))
     else:
@@ -174,7 +190,8 @@ def _conclude(standing: Sweep, answer: Answer, options: argparse.Namespace) -> i
         return DONE if answer.choices else INTERRUPTED
     if not answer.choices:
         if not standing.outlines:
-            complain(NO_WAYS)
+            flushes = WeightPolicy.FLUSH in options.weights
+            complain(NO_WAYS + ("" if flushes else NO_BUFFERED_WAYS))
             return NO_SCHEDULE
         complain(f"none of {len(standing.outlines)} ways fits: {_why_not(standing)}")
         return NO_SCHEDULE
@@ -228,7 +245,7 @@ def _executor(options: argparse.Namespace) -> Executor:
     return executor_of(options.workers) if options.ray is None else RayExecutor(options.ray, options.workers)
 
 
-def _answer(recipe: PlanRecipe, standing: Sweep, found: Sequence[Synthesized], swept_s: float) -> Answer:
+def _choices(recipe: PlanRecipe, standing: Sweep, found: Sequence[Synthesized]) -> tuple[Choice, ...]:
     """Every configuration that fits with its best schedule, the shortest step first."""
     choices = [
         _choice(recipe, verdict.key, row.schedule, row.step_ticks, row.peak_bytes, verdict.least_ticks)
@@ -243,15 +260,18 @@ def _answer(recipe: PlanRecipe, standing: Sweep, found: Sequence[Synthesized], s
             by_key[answer.key] = _choice(
                 recipe, answer.key, "synthesized", answer.step_ticks, answer.peak_bytes, least
             )
-    return Answer(
-        choices=tuple(sorted(by_key.values(), key=lambda choice: choice.step_ticks)),
-        standing=standing,
-        num_synthesized=len(found),
-        swept_s=swept_s,
-        batch=recipe.space.batch,
-        sequence_length=recipe.training.sequence_length,
-        limit_bytes=recipe.limit_bytes,
-        name=f"{recipe.model.name} on {recipe.fleet.name}",
+    return tuple(sorted(by_key.values(), key=lambda choice: choice.step_ticks))
+
+
+def _cut(recipe: PlanRecipe, choice: Choice, document: ScheduleDocument) -> Cut:
+    problem = document.schedule.problem
+    return Cut(
+        stage_to_rank=problem.stage_to_rank,
+        layers=tuple(costs.layers for costs in problem.stages),
+        num_blocks=tuple(
+            sum(layer.is_block for layer in layers) for layers in recipe.plan(choice.shape).stage_layers
+        ),
+        peak_bytes=document.metrics.peak_memory_bytes,
     )
 
 
