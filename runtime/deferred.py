@@ -29,6 +29,8 @@ class WeightQueue:
 
     def __init__(self) -> None:
         self._open: list[WeightWork] | None = None
+        self.serves = True
+        """Whether what runs now belongs to a microbatch whose backward is divided; set before each op."""
 
     @property
     def is_open(self) -> bool:
@@ -51,16 +53,25 @@ class WeightQueue:
 
 
 def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
-    """Add to a parameter's gradient; where there is none yet, to zeros, which changes no sum."""
+    """Add to a parameter's gradient; where there is none yet, it becomes that, so nothing else may hold it."""
     if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    parameter.grad.add_(gradient)
+        parameter.grad = gradient
+    else:
+        parameter.grad.add_(gradient)
 
 
 class _Deferring:
-    """What the layers have in common: the queue. Without one nothing is put off, and they are torch's own."""
+    """What the layers have in common: the queue.
+
+    Without one, or while it does not serve, nothing is put off and they are torch's own, which are quicker.
+    """
 
     queue: WeightQueue | None = None
+
+    @property
+    def defers(self) -> bool:
+        """Whether weight gradients of what runs now can wait."""
+        return self.queue is not None and self.queue.serves
 
 
 class DeferredLinear(nn.Linear, _Deferring):
@@ -68,7 +79,7 @@ class DeferredLinear(nn.Linear, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map features (…, in) to (…, out)."""
-        return super().forward(input) if self.queue is None else _apply(_LinearFunction, input, self)
+        return _apply(_LinearFunction, input, self) if self.defers else super().forward(input)
 
 
 class DeferredEmbedding(nn.Embedding, _Deferring):
@@ -76,7 +87,7 @@ class DeferredEmbedding(nn.Embedding, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map indices (…) to rows (…, embedding)."""
-        return super().forward(input) if self.queue is None else _apply(_EmbeddingFunction, input, self)
+        return _apply(_EmbeddingFunction, input, self) if self.defers else super().forward(input)
 
 
 class DeferredLayerNorm(nn.LayerNorm, _Deferring):
@@ -84,7 +95,7 @@ class DeferredLayerNorm(nn.LayerNorm, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise the last dimensions."""
-        if self.weight is None or self.queue is None:
+        if self.weight is None or not self.defers:
             return super().forward(input)
         return _apply(_LayerNormFunction, input, self)
 
@@ -94,7 +105,7 @@ class DeferredRMSNorm(nn.RMSNorm, _Deferring):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimensions."""
-        if self.weight is None or self.queue is None:
+        if self.weight is None or not self.defers:
             return super().forward(x)
         normed = functional.rms_norm(x, self.normalized_shape, None, self.eps)
         return _apply(_ScaleFunction, normed, self)
@@ -133,13 +144,6 @@ def attach_queue(module: nn.Module) -> WeightQueue | None:
     for layer in layers:
         layer.queue = queue
     return queue
-
-
-def detach_queue(module: nn.Module) -> None:
-    """Let the deferring layers of a stage be torch's own again: nothing of theirs is to be put off."""
-    for layer in module.modules():
-        if isinstance(layer, _Deferring):
-            layer.queue = None
 
 
 def _apply(function: type[torch.autograd.Function], x: Tensor, layer: Any) -> Tensor:

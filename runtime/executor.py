@@ -277,24 +277,30 @@ class PipelineRunner:
         }
 
     def _make_stages(self) -> dict[int, Stage]:
-        divided = {op.stage for op in self.schedule.orders[self.world.rank] if op.kind is OpKind.B}
+        order = self.schedule.orders[self.world.rank]
+        self._divided = frozenset((op.stage, op.microbatch) for op in order if op.kind is OpKind.B)
         made = make_stages(
             self.routes,
             self.modules,
             self.world.rank,
             self.options.division,
-            divided=divided,
+            divides=self._divides,
             recompute=self.options.recompute,
         )
-        for stage, one in made.items():
-            is_cut = stage in divided and one.division is Division.NATIVE
-            if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
+        for stage in {stage for stage, _ in self._divided}:
+            one = made[stage]
+            trains = any(weight.requires_grad for weight in one.module.parameters())
+            if one.recompute and one.division is Division.NATIVE and trains:
                 raise InputError(
-                    f"stage {stage} is to recompute and to divide its backward natively, which would "
-                    "recompute once for every layer: apply defer_weights to it, or take a schedule that "
-                    "leaves BW whole"
+                    f"stage {one.index} of the model is to recompute and to divide its backward natively, "
+                    "which would recompute once for every layer: apply defer_weights to it, or take a "
+                    "schedule that leaves BW whole"
                 )
         return made
+
+    def _divides(self, stage: int, microbatch: int) -> bool:
+        """Whether a stage of this rank runs B and W of a microbatch."""
+        return (stage, microbatch) in self._divided
 
     def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
         """The microbatches of a batch or target, on the device."""
