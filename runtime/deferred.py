@@ -53,7 +53,7 @@ class WeightQueue:
 
 
 def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
-    """Add to a parameter's gradient; where there is none yet, it becomes that, so nothing else may hold it."""
+    """Add to a parameter's gradient; where there is none yet it becomes that, so nothing else may hold it."""
     if parameter.grad is None:
         parameter.grad = gradient
     else:
@@ -184,7 +184,8 @@ class _LinearFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = (saved.detach() for saved in ctx.saved_tensors)
+        saved, weight = ctx.saved_tensors
+        x = saved.detach()
         needs_input, _, needs_bias, _ = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
 
@@ -192,7 +193,9 @@ class _LinearFunction(torch.autograd.Function):
             product = rows.t() @ x.reshape(-1, x.shape[-1])
             return product.to(weight.dtype), rows.sum(0).to(weight.dtype) if needs_bias else None
 
-        input_gradient = (grad @ weight.to(grad.dtype)).to(ctx.input_dtype) if needs_input else None
+        input_gradient = None
+        if needs_input:
+            input_gradient = (rows @ weight.to(grad.dtype)).view(x.shape).to(ctx.input_dtype)
         return _divide(ctx, input_gradient, weight_gradients)
 
 

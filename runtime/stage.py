@@ -135,7 +135,7 @@ class Stage:
             work.pop(0)()  # what it holds is freed as it goes
 
     def _turn_to(self, microbatch: int) -> None:
-        """Let the deferring layers be what this microbatch needs, also where they run again in its backward."""
+        """Let the deferring layers be what a microbatch needs, also where they run again in its backward."""
         if self._queue is not None:
             self._queue.serves = self._divides is None or self._divides(microbatch)
 
