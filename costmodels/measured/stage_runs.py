@@ -16,13 +16,13 @@ from runtime.stage import Division, Stage
 from synth.errors import InputError
 from synth.ops import OpKind
 
-_DIVIDED, _WHOLE = 0, 1
-"""Microbatches: one whose backward is divided, and one whose backward is not."""
+_DIVIDED, _WHOLE = 0, -1
+"""Microbatches: one whose backward is divided, and the one whose backward is not."""
 
 
 def is_divided(microbatch: int) -> bool:
     """Of which microbatches a stage is to divide the backward, as the runtime tells it."""
-    return microbatch == _DIVIDED
+    return microbatch != _WHOLE
 
 
 @dataclass(frozen=True, slots=True)
