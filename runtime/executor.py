@@ -249,6 +249,17 @@ class PipelineRunner:
         self.completed_steps += 1
         return loss
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Steps inside do not count; of the last one before the times stay and the gradients go."""
+        before = self.completed_steps, self._recorder
+        for gradients in self._equipment.gradients.values():
+            gradients.clear()
+        try:
+            yield
+        finally:
+            self.completed_steps, self._recorder = before
+
     def times(self) -> list[MeasuredOp]:
         """When the ops of the last step ran, by this process's clock; once."""
         return self._recorder.times()

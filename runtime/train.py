@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -36,7 +36,7 @@ from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
 from runtime.text import synthetic_text
-from runtime.timeline import gather_timeline
+from runtime.timeline import gather_timeline, step_peak_bytes
 from runtime.unflushed import UnflushedRunner
 from runtime.versions import WeightPolicy
 from runtime.watch import BEAT_S
@@ -106,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--batch-microbatches", type=int, metavar="M", help="microbatches of a step (default the schedule's)")
     add("--flush-steps", type=int, default=0, metavar="N", help="so many of the steps with flush, first")
-    add("--timeline", metavar="PATH", help="write when each op of the last step ran, a timeline document")
+    add(
+        "--timeline",
+        metavar="PATH",
+        help="write when each op of the last step ran and the most that each rank held, a timeline document; "
+        "one more step, which trains nothing, is taken to see the latter",
+    )
     add("--checkpoints", metavar="FOLDER", help="write a checkpoint after the last step")
     add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
     add("--timeout", type=float, default=60.0, help="seconds a rank waits for another (default %(default)s)")
@@ -176,10 +181,10 @@ def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> Non
             if isinstance(runner, UnflushedRunner):
                 _begin(options, runner, number)
             _step(options, runner, optimizers)
-        if options.timeline is not None:
-            _write_timeline(options.timeline, runner)
         if options.checkpoints is not None:
             save_checkpoint(Path(options.checkpoints), runner, optimizers)
+        if options.timeline is not None:
+            _write_timeline(options, runner)
     runner.close()
 
 
@@ -191,11 +196,11 @@ def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) ->
         runner.begin(WeightPolicy(options.weights), options.steps - number)
 
 
-def _write_timeline(path: str, runner: PipelineRunner) -> None:
+def _write_timeline(options: argparse.Namespace, runner: PipelineRunner) -> None:
     source = f"runtime.train on {runner.world.device.type}, torch {torch.__version__}"
-    timeline = gather_timeline(runner, source)
+    timeline = gather_timeline(runner, source, step_peak_bytes(runner, *_batch(options, runner)))
     if timeline is not None and runner.world.replica == 0:
-        write_whole(path, write_timeline(timeline))
+        write_whole(options.timeline, write_timeline(timeline))
 
 
 def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World) -> dict[int, nn.Module]:
@@ -254,18 +259,23 @@ def _make_runner(
     return unflushed, optimizers
 
 
-def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mapping[int, Optimizer]) -> None:
-    world, number = runner.world, runner.completed_steps
-    rows = options.microbatch_size * runner.microbatches_per_step
+def _batch(options: argparse.Namespace, runner: PipelineRunner) -> tuple[Tensor, Tensor]:
+    """What the next step trains on: rows, and of each the tokens that come next."""
+    world = runner.world
     text = synthetic_text(
         seed=options.seed,
-        step=number * world.num_replicas + world.replica,
-        rows=rows,
+        step=runner.completed_steps * world.num_replicas + world.replica,
+        rows=options.microbatch_size * runner.microbatches_per_step,
         positions=options.positions,
         vocabulary=options.vocabulary,
     )
+    return text[:, :-1], text[:, 1:]
+
+
+def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mapping[int, Optimizer]) -> None:
+    number, (batch, target) = runner.completed_steps, _batch(options, runner)
     before = time.monotonic()
-    loss = runner.step(text[:, :-1], text[:, 1:])
+    loss = runner.step(batch, target)
     if not isinstance(runner, UnflushedRunner):  # which has done so on the way
         for optimizer in optimizers.values():
             optimizer.step()

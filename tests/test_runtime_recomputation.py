@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from costmodels.measured.allocators import HostAllocator
+from runtime.allocators import HostAllocator
 from runtime.deferred import defer_weights
 from runtime.recomputation import run_recomputing
 from runtime.stage import Division, Stage

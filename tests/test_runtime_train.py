@@ -178,7 +178,9 @@ def test_torchrun_trains_and_writes_a_timeline(written, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"step \d  loss", done.stdout)) == 2
-    assert read_timeline(timeline.read_text()).orders == schedule("zb-h1", 2).orders
+    written_there = read_timeline(timeline.read_text())
+    assert written_there.orders == schedule("zb-h1", 2).orders
+    assert min(written_there.peak_memory_bytes) > 100_000, "weights, gradients and moments of AdamW alone"
 
 
 def test_torchrun_with_other_processes_than_ranks_is_refused(written):

@@ -13,9 +13,9 @@ import config
 import ranks
 import torch
 
-from costmodels.measured.allocators import Change, HostAllocator
 from costmodels.measured.profiles import Split
 from costmodels.measured.stage_runs import StageRun, is_divided
+from runtime.allocators import Change, HostAllocator
 from runtime.deferred import defer_weights
 from runtime.llama import build_stage, next_token_loss
 from runtime.stage import Stage
