@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from torch.optim import Optimizer
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
 from runtime.devices import shared_device
+from runtime.ending import Ending
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
@@ -46,26 +48,58 @@ from synth.errors import InputError
 from synth.files import read_text, write_whole
 from synth.schedule import Schedule
 
-FAILED, WRONG_INPUT = 1, 2
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the arguments say; returns the exit code."""
+def run() -> NoReturn:
+    """Train as the command line says, as the only thing that this process does."""
+    ending = Ending(_rank(), FAILED)
+    code = main(ending=ending)
+    ending.over()
+    sys.stdout.flush()
+    # Threads may still sit in waits that nothing can end once another rank is gone.
+    os._exit(code)
+
+
+def main(arguments: Sequence[str] | None = None, ending: Ending | None = None) -> int:
+    """Train as the arguments say; returns the exit code.
+
+    Parameters
+    ----------
+    arguments
+        By default the command line's.
+    ending
+        Speaks for this process where it is told to end and does not find out why.
+    """
     options = _parser().parse_args(arguments)
     try:
         _check(options)
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
         world = _join(options, schedule.problem.num_ranks)
-        _train(options, schedule, world)
+        _train(options, schedule, world, ending)
     except (InputError, PipelineError) as error:
-        print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
-        time.sleep(4 * BEAT_S)  # the others are to hear why, before they notice that this process is gone
+        _say(str(error), ending)
         return WRONG_INPUT if isinstance(error, InputError) else FAILED
+    except KeyboardInterrupt:
+        _say("interrupted", ending)
+        return INTERRUPTED
     except Exception:
-        traceback.print_exc()  # a fault of the model or of ours, not of what was given
-        time.sleep(4 * BEAT_S)
+        # A fault of the model or of ours, not of what was given.
+        _say(traceback.format_exc(), ending)
         return FAILED
     return 0
+
+
+def _say(why: str, ending: Ending | None) -> None:
+    """Say why this rank ends, and wait until the others know, before they notice that it is gone."""
+    print(f"rank {_rank()}: {why}", file=sys.stderr, flush=True)
+    if ending is not None:
+        ending.over()
+    time.sleep(4 * BEAT_S)
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,10 +204,12 @@ def _join(options: argparse.Namespace, num_ranks: int) -> World:
     return join(num_ranks, device=device, is_staged=options.share_gpu, timeout_s=options.timeout)
 
 
-def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
+def _train(options: argparse.Namespace, schedule: Schedule, world: World, ending: Ending | None) -> None:
     if world.device.type == "cpu":
         torch.set_num_threads(1)  # several ranks share the cores
     runner, optimizers = _make_runner(options, schedule, world)
+    if ending is not None:
+        ending.watch = runner.watch
     with runner.watch.spreading(lambda: "training"):
         if options.resume is not None:
             load_checkpoint(Path(options.resume), runner, optimizers)
@@ -286,7 +322,4 @@ def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mappi
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # Threads may still sit in waits that nothing can end once another rank is gone.
-    os._exit(code)
+    run()
