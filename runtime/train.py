@@ -34,6 +34,7 @@ from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage, next_token_loss
+from runtime.preparation import check_alike
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
@@ -211,6 +212,7 @@ def _train(options: argparse.Namespace, schedule: Schedule, world: World, ending
     if ending is not None:
         ending.watch = runner.watch
     with runner.watch.spreading(lambda: "training"):
+        check_alike("arguments", _shared(options), world, runner.bulletin)
         if options.resume is not None:
             load_checkpoint(Path(options.resume), runner, optimizers)
         for number in range(options.steps):
@@ -222,6 +224,18 @@ def _train(options: argparse.Namespace, schedule: Schedule, world: World, ending
         if options.timeline is not None:
             _write_timeline(options, runner)
     runner.close()
+
+
+_OF_ONE_RANK = {"schedule", "timeout", "division", "recompute", "share_gpu"}
+"""Arguments that may differ: the schedules themselves are compared, and the others change no number."""
+_PATHS = {"timeline", "checkpoints", "resume"}
+"""Arguments that may be called differently on other machines, but are given to all ranks or to none."""
+
+
+def _shared(options: argparse.Namespace) -> dict[str, object]:
+    """What has to be the same on all ranks."""
+    given = {name: value for name, value in vars(options).items() if name not in _OF_ONE_RANK}
+    return {_flag(name): bool(value) if name in _PATHS else value for name, value in given.items()}
 
 
 def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) -> None:
