@@ -298,10 +298,10 @@ class PipelineRunner:
             divides=self._divides,
             recompute=self.options.recompute,
         )
-        for stage in {stage for stage, _ in self._divided}:
-            one = made[stage]
-            trains = any(weight.requires_grad for weight in one.module.parameters())
-            if one.recompute and one.division is Division.NATIVE and trains:
+        divided = {stage for stage, _ in self._divided}
+        for stage, one in made.items():
+            is_cut = stage in divided and one.division is Division.NATIVE
+            if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
                 raise InputError(
                     f"stage {one.index} of the model is to recompute and to divide its backward natively, "
                     "which would recompute once for every layer: apply defer_weights to it, or take a "
