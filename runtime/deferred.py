@@ -173,13 +173,18 @@ def _divide(
     return input_gradient, None, None, None
 
 
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in a dtype; where it has that, torch need not be asked, which is quicker."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
 class _LinearFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: DeferredLinear) -> Tensor:
         out = functional.linear(x, weight, bias)
         ctx.layer, ctx.input_dtype = layer, x.dtype
         # Under autocast the product is taken in the dtype of the output, so that is what backward needs.
-        ctx.save_for_backward(x.to(out.dtype), weight)
+        ctx.save_for_backward(_as(x, out.dtype), weight)
         return out
 
     @staticmethod
@@ -191,11 +196,11 @@ class _LinearFunction(torch.autograd.Function):
 
         def weight_gradients() -> _Gradients:
             product = rows.t() @ x.reshape(-1, x.shape[-1])
-            return product.to(weight.dtype), rows.sum(0).to(weight.dtype) if needs_bias else None
+            return _as(product, weight.dtype), _as(rows.sum(0), weight.dtype) if needs_bias else None
 
         input_gradient = None
         if needs_input:
-            input_gradient = (rows @ weight.to(grad.dtype)).view(x.shape).to(ctx.input_dtype)
+            input_gradient = _as((rows @ _as(weight, grad.dtype)).view(x.shape), ctx.input_dtype)
         return _divide(ctx, input_gradient, weight_gradients)
 
 
@@ -260,10 +265,11 @@ class _ScaleFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = (saved.detach() for saved in ctx.saved_tensors)
+        saved, weight = ctx.saved_tensors
+        x = saved.detach()
 
         def weight_gradients() -> _Gradients:
-            return (grad * x).sum_to_size(weight.shape).to(weight.dtype), None
+            return _as((grad * x).sum_to_size(weight.shape), weight.dtype), None
 
-        input_gradient = (grad * weight).to(x.dtype) if ctx.needs_input_grad[0] else None
+        input_gradient = _as(grad * weight, x.dtype) if ctx.needs_input_grad[0] else None
         return _divide(ctx, input_gradient, weight_gradients)
