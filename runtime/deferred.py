@@ -6,6 +6,8 @@ input is what the queue holds), and a first stage divides like any other. What i
 layer's input and the gradient of its output stay until W. The idea is that of the zero-bubble paper
 (arXiv 2401.10241) and of Megatron-LM's ``delay_wgrad_compute``.
 
+A microbatch whose backward is not divided runs torch's own layers, which are quicker.
+
 Gradients are bit for bit those of torch's own layers; under autocast norms differ from them by rounding, for
 they keep their result in the parameter's dtype.
 """
