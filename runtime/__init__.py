@@ -21,9 +21,10 @@ Between processes
     :mod:`runtime.world` (ranks, replicas, groups), :mod:`runtime.devices` (which GPU, or whose),
     :mod:`runtime.transport` (messages, their buffers), :mod:`runtime.gradients` and :mod:`runtime.flat`
     (sums over replicas, shares of the update); :mod:`runtime.watch`, :mod:`runtime.waiting` and
-    :mod:`runtime.bulletin` (nobody hangs when another fails)
+    :mod:`runtime.bulletin` (nobody hangs when another fails), :mod:`runtime.ending` (nor ends without a word)
 Measuring and resuming
-    :mod:`runtime.clock`, :mod:`runtime.timeline`, :mod:`runtime.checkpoint`
+    :mod:`runtime.clock`, :mod:`runtime.allocators` (what is held at most), :mod:`runtime.timeline`,
+    :mod:`runtime.checkpoint`
 The example
     :mod:`runtime.train`, :mod:`runtime.llama`, :mod:`runtime.text`
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from torch import distributed as dist
 
 from runtime.errors import PipelineError, StalledError
-from runtime.watch import STORE_GONE, Watch
+from runtime.watch import ANSWER_S, STORE_GONE, Watch
+
+T = TypeVar("T")
 
 _LOOK_S = 0.01
 
@@ -29,6 +34,12 @@ class Bulletin:
 
     def __init__(self, store: dist.Store, watch: Watch, timeout_s: float) -> None:
         self._store, self._watch, self._timeout_s = store, watch, timeout_s
+        self._turns: Counter[str] = Counter()
+
+    def turn(self, name: str) -> int:
+        """How often this rank has asked so before: a name for what all ranks do again and again."""
+        self._turns[name] += 1
+        return self._turns[name] - 1
 
     def put(self, name: str, note: str) -> None:
         """Leave a note.
@@ -36,10 +47,9 @@ class Bulletin:
         Raises
         ------
         PipelineError
-            When the store is gone.
+            When the store is gone, or does not answer.
         """
-        with _reaching():
-            self._store.set(name, note)
+        self._within(lambda: self._store.set(name, note))
 
     def read(self, name: str, what: str) -> str:
         """Wait for a note and read it.
@@ -51,10 +61,9 @@ class Bulletin:
         StalledError
             When the note, ``what`` in words, does not appear in time.
         PipelineError
-            When the store is gone.
+            When the store is gone, or does not answer.
         """
-        with _reaching():
-            return self._read(name, what)
+        return self._within(lambda: self._read(name, what))
 
     def _read(self, name: str, what: str) -> str:
         deadline = time.monotonic() + self._timeout_s
@@ -66,10 +75,32 @@ class Bulletin:
         note: bytes = self._store.get(name)
         return note.decode()
 
+    def _within(self, ask: Callable[[], T]) -> T:
+        """Ask the store in a thread, which is left behind where the store hangs: nothing ends such a wait."""
+        answers: SimpleQueue[Callable[[], T]] = SimpleQueue()
+        threading.Thread(
+            target=lambda: answers.put(_outcome(ask)), daemon=True, name="pipesynth note"
+        ).start()
+        limit_s = self._timeout_s + ANSWER_S
+        try:
+            return answers.get(timeout=limit_s)()
+        except Empty:
+            raise PipelineError(
+                f"the store at which the ranks meet has not answered within {limit_s:g} s: its process hangs"
+            ) from None
+        except RuntimeError as error:
+            raise PipelineError(STORE_GONE) from error
 
-@contextmanager
-def _reaching() -> Iterator[None]:
+
+def _outcome(ask: Callable[[], T]) -> Callable[[], T]:
+    """What was answered or raised, to be had where it is called."""
     try:
-        yield
-    except RuntimeError as error:
-        raise PipelineError(STORE_GONE) from error
+        answer = ask()
+    except Exception as error:
+        raised = error
+
+        def again() -> T:
+            raise raised
+
+        return again
+    return lambda: answer

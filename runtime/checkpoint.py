@@ -8,18 +8,24 @@ and step only (:mod:`runtime.randomness`) and need no saving.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from runtime.executor import PipelineRunner
+from runtime.preparation import check_alike
 from synth.errors import InputError
 
+ATTEMPTS = 20
+"""To take a name that another run takes again and again."""
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -51,6 +57,7 @@ def save_checkpoint(
         stage: {
             "extra": runner.extra_state(stage),
             "module": module.state_dict(),
+            "num_stages": runner.routes.num_model_stages,
             "optimizer": states[stage],
         }
         for stage, module in runner.modules.items()
@@ -63,19 +70,38 @@ def save_checkpoint(
 
 
 def _save(folder: Path, runner: PipelineRunner, contents: Mapping[int, dict[str, Any]]) -> None:
-    world, step = runner.world, runner.completed_steps
-    partial, whole = folder / f".step-{step}.partial", folder / f"step-{step}"
+    rank, bulletin = runner.world.rank, runner.bulletin
+    name = f"saved/{bulletin.turn('saved')}"
+    if rank == 0:  # a folder of this run's own: another may write to the same place now, or have died there
+        bulletin.put(name, secrets.token_hex(4))
+    own = bulletin.read(name, "rank 0's name of the checkpoint")
+    whole = folder / f"step-{runner.completed_steps}"
+    partial = folder / f".{whole.name}.{own}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     for stage, content in contents.items():
         torch.save(content, partial / _file(stage))
-    name = f"saved/{step}"
-    runner.bulletin.put(f"{name}/{world.rank}", "")
-    if world.rank == 0:
-        for rank in range(world.num_ranks):
-            runner.bulletin.read(f"{name}/{rank}", f"the checkpoint of rank {rank}")
-        if whole.exists():
-            shutil.rmtree(whole)
-        partial.rename(whole)
+    bulletin.put(f"{name}/{rank}", "")
+    if rank == 0:
+        for other in range(runner.world.num_ranks):
+            bulletin.read(f"{name}/{other}", f"the checkpoint of rank {other}")
+        _put_in_place(partial, whole, own)
+
+
+def _put_in_place(partial: Path, whole: Path, own: str) -> None:
+    """Give a folder its name; one that has it, maybe since a moment ago, goes."""
+    for attempt in range(ATTEMPTS):
+        old = whole.with_name(f".{whole.name}.{own}.{attempt}.old")
+        with suppress(FileNotFoundError):
+            whole.rename(old)
+        try:
+            partial.rename(whole)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == ATTEMPTS - 1:
+                raise
+        else:
+            break
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(
@@ -86,38 +112,47 @@ def load_checkpoint(
     Raises
     ------
     InputError
-        When there is none, it is damaged, or its stages are not this run's.
+        When there is none, it is damaged or incomplete, its stages are not this run's, or ranks see different
+        ones.
     """
     found = [(int(match[1]), path) for path in _subfolders(folder) if (match := _STEP.fullmatch(path.name))]
     if not found:
         raise InputError(f"{folder} holds no checkpoint: name the folder that an earlier run wrote them to")
     step, latest = max(found)
-    stages = len(list(latest.glob("stage-*.pt")))
-    if stages != runner.routes.num_model_stages:
-        raise InputError(
-            f"{latest} holds {stages} stages and the schedule has {runner.routes.num_model_stages}: "
-            "resume with a schedule of as many"
-        )
+    check_alike(f"resumed {runner.bulletin.turn('resumed')}", {"step": step}, runner.world, runner.bulletin)
     for stage, module in runner.modules.items():
         content = _read(latest / _file(stage), runner.world.device)
+        _check_num_stages(latest, content["num_stages"], runner.routes.num_model_stages)
         try:
             module.load_state_dict(content["module"])
             runner.load_optimizer_state(stage, optimizers[stage], content["optimizer"])
             runner.load_extra_state(stage, content.get("extra", {}))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{latest / _file(stage)} is of another model than this run: give that run's options"
             ) from error
     runner.completed_steps = step
 
 
+def _check_num_stages(folder: Path, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise InputError(
+            f"{folder} holds {found} stages and the schedule has {wanted}: resume with a schedule of as many"
+        )
+
+
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
     """What a file holds."""
+    if not path.exists():
+        raise InputError(
+            f"{path.parent} lacks {path.name}: resume with a schedule of the stages that it has files of, or "
+            "from another folder"
+        )
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
         raise _damaged(path) from error
-    if not isinstance(content, dict) or not {"module", "optimizer"} <= set(content):
+    if not isinstance(content, dict) or not {"module", "num_stages", "optimizer"} <= set(content):
         raise _damaged(path)
     return content
 

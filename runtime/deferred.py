@@ -6,6 +6,8 @@ input is what the queue holds), and a first stage divides like any other. What i
 layer's input and the gradient of its output stay until W. The idea is that of the zero-bubble paper
 (arXiv 2401.10241) and of Megatron-LM's ``delay_wgrad_compute``.
 
+A microbatch whose backward is not divided runs torch's own layers, which are quicker.
+
 Gradients are bit for bit those of torch's own layers; under autocast norms differ from them by rounding, for
 they keep their result in the parameter's dtype.
 """
@@ -29,6 +31,8 @@ class WeightQueue:
 
     def __init__(self) -> None:
         self._open: list[WeightWork] | None = None
+        self.serves = True
+        """Whether what runs now belongs to a microbatch whose backward is divided; set before each op."""
 
     @property
     def is_open(self) -> bool:
@@ -51,16 +55,25 @@ class WeightQueue:
 
 
 def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
-    """Add to a parameter's gradient; where there is none yet, to zeros, which changes no sum."""
+    """Add to a parameter's gradient; where there is none yet it becomes that, so nothing else may hold it."""
     if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    parameter.grad.add_(gradient)
+        parameter.grad = gradient
+    else:
+        parameter.grad.add_(gradient)
 
 
 class _Deferring:
-    """What the layers have in common: the queue. Without one nothing is put off, and they are torch's own."""
+    """What the layers have in common: the queue.
+
+    Without one, or while it does not serve, nothing is put off and they are torch's own, which are quicker.
+    """
 
     queue: WeightQueue | None = None
+
+    @property
+    def defers(self) -> bool:
+        """Whether weight gradients of what runs now can wait."""
+        return self.queue is not None and self.queue.serves
 
 
 class DeferredLinear(nn.Linear, _Deferring):
@@ -68,7 +81,7 @@ class DeferredLinear(nn.Linear, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map features (…, in) to (…, out)."""
-        return super().forward(input) if self.queue is None else _apply(_LinearFunction, input, self)
+        return _apply(_LinearFunction, input, self) if self.defers else super().forward(input)
 
 
 class DeferredEmbedding(nn.Embedding, _Deferring):
@@ -76,7 +89,7 @@ class DeferredEmbedding(nn.Embedding, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map indices (…) to rows (…, embedding)."""
-        return super().forward(input) if self.queue is None else _apply(_EmbeddingFunction, input, self)
+        return _apply(_EmbeddingFunction, input, self) if self.defers else super().forward(input)
 
 
 class DeferredLayerNorm(nn.LayerNorm, _Deferring):
@@ -84,7 +97,7 @@ class DeferredLayerNorm(nn.LayerNorm, _Deferring):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise the last dimensions."""
-        if self.weight is None or self.queue is None:
+        if self.weight is None or not self.defers:
             return super().forward(input)
         return _apply(_LayerNormFunction, input, self)
 
@@ -94,7 +107,7 @@ class DeferredRMSNorm(nn.RMSNorm, _Deferring):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimensions."""
-        if self.weight is None or self.queue is None:
+        if self.weight is None or not self.defers:
             return super().forward(x)
         normed = functional.rms_norm(x, self.normalized_shape, None, self.eps)
         return _apply(_ScaleFunction, normed, self)
@@ -135,13 +148,6 @@ def attach_queue(module: nn.Module) -> WeightQueue | None:
     return queue
 
 
-def detach_queue(module: nn.Module) -> None:
-    """Let the deferring layers of a stage be torch's own again: nothing of theirs is to be put off."""
-    for layer in module.modules():
-        if isinstance(layer, _Deferring):
-            layer.queue = None
-
-
 def _apply(function: type[torch.autograd.Function], x: Tensor, layer: Any) -> Tensor:
     result: Tensor = function.apply(x, layer.weight, getattr(layer, "bias", None), layer)
     return result
@@ -169,26 +175,34 @@ def _divide(
     return input_gradient, None, None, None
 
 
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in a dtype; where it has that, torch need not be asked, which is quicker."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
 class _LinearFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: DeferredLinear) -> Tensor:
         out = functional.linear(x, weight, bias)
         ctx.layer, ctx.input_dtype = layer, x.dtype
         # Under autocast the product is taken in the dtype of the output, so that is what backward needs.
-        ctx.save_for_backward(x.to(out.dtype), weight)
+        ctx.save_for_backward(_as(x, out.dtype), weight)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = (saved.detach() for saved in ctx.saved_tensors)
+        saved, weight = ctx.saved_tensors
+        x = saved.detach()
         needs_input, _, needs_bias, _ = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
 
         def weight_gradients() -> _Gradients:
             product = rows.t() @ x.reshape(-1, x.shape[-1])
-            return product.to(weight.dtype), rows.sum(0).to(weight.dtype) if needs_bias else None
+            return _as(product, weight.dtype), _as(rows.sum(0), weight.dtype) if needs_bias else None
 
-        input_gradient = (grad @ weight.to(grad.dtype)).to(ctx.input_dtype) if needs_input else None
+        input_gradient = None
+        if needs_input:
+            input_gradient = _as((rows @ _as(weight, grad.dtype)).view(x.shape), ctx.input_dtype)
         return _divide(ctx, input_gradient, weight_gradients)
 
 
@@ -253,10 +267,11 @@ class _ScaleFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = (saved.detach() for saved in ctx.saved_tensors)
+        saved, weight = ctx.saved_tensors
+        x = saved.detach()
 
         def weight_gradients() -> _Gradients:
-            return (grad * x).sum_to_size(weight.shape).to(weight.dtype), None
+            return _as((grad * x).sum_to_size(weight.shape), weight.dtype), None
 
-        input_gradient = (grad * weight).to(x.dtype) if ctx.needs_input_grad[0] else None
+        input_gradient = _as(grad * weight, x.dtype) if ctx.needs_input_grad[0] else None
         return _divide(ctx, input_gradient, weight_gradients)

@@ -249,6 +249,17 @@ class PipelineRunner:
         self.completed_steps += 1
         return loss
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Steps inside do not count; of the last one before the times stay and the gradients go."""
+        before = self.completed_steps, self._recorder
+        for gradients in self._equipment.gradients.values():
+            gradients.clear()
+        try:
+            yield
+        finally:
+            self.completed_steps, self._recorder = before
+
     def times(self) -> list[MeasuredOp]:
         """When the ops of the last step ran, by this process's clock; once."""
         return self._recorder.times()
@@ -277,24 +288,30 @@ class PipelineRunner:
         }
 
     def _make_stages(self) -> dict[int, Stage]:
-        divided = {op.stage for op in self.schedule.orders[self.world.rank] if op.kind is OpKind.B}
+        order = self.schedule.orders[self.world.rank]
+        self._divided = frozenset((op.stage, op.microbatch) for op in order if op.kind is OpKind.B)
         made = make_stages(
             self.routes,
             self.modules,
             self.world.rank,
             self.options.division,
-            divided=divided,
+            divides=self._divides,
             recompute=self.options.recompute,
         )
+        divided = {stage for stage, _ in self._divided}
         for stage, one in made.items():
             is_cut = stage in divided and one.division is Division.NATIVE
             if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
                 raise InputError(
-                    f"stage {stage} is to recompute and to divide its backward natively, which would "
-                    "recompute once for every layer: apply defer_weights to it, or take a schedule that "
-                    "leaves BW whole"
+                    f"stage {one.index} of the model is to recompute and to divide its backward natively, "
+                    "which would recompute once for every layer: apply defer_weights to it, or take a "
+                    "schedule that leaves BW whole"
                 )
         return made
+
+    def _divides(self, stage: int, microbatch: int) -> bool:
+        """Whether a stage of this rank runs B and W of a microbatch."""
+        return (stage, microbatch) in self._divided
 
     def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
         """The microbatches of a batch or target, on the device."""

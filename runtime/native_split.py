@@ -15,12 +15,11 @@ there. Nothing is freed between B and W, and the noted gradients come on top; W 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
-
-from runtime.deferred import accumulate
 
 _Joints = dict[Node | None, list[nn.Parameter]]
 """The parameters that only join at this node, None for those that need a whole backward."""
@@ -62,6 +61,8 @@ def backward_inputs(
     -------
     The gradient of every input, and the weight work, to be called once.
     """
+    if not inputs:
+        return (), partial(torch.autograd.backward, list(outputs), list(grads))
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     leaves = [get_gradient_edge(x).node for x in inputs]
     joints = _find_joints([output.node for output in outputs], leaves, wanted)
@@ -72,9 +73,9 @@ def backward_inputs(
 
     hooks = [node.register_prehook(note(node)) for node in joints if node is not None]
     try:
-        found: tuple[Tensor | None, ...] = ()
-        if inputs:
-            found = torch.autograd.grad(outputs, inputs, grads, retain_graph=True, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            outputs, inputs, grads, retain_graph=True, allow_unused=True
+        )
     finally:
         for hook in hooks:
             hook.remove()
@@ -89,10 +90,7 @@ def backward_inputs(
                 if not given:  # no gradient arrived here
                     continue
             keep = node is None and len(joints) > 1
-            gradients = torch.autograd.grad(edges, own, starts, retain_graph=keep, allow_unused=True)
-            for parameter, gradient in zip(own, gradients, strict=True):
-                if gradient is not None:
-                    accumulate(parameter, gradient)
+            torch.autograd.backward(edges, starts, retain_graph=keep, inputs=own)
 
     return found, weight_work
 

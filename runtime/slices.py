@@ -11,8 +11,9 @@ all its parts do; layers that treat every position by itself need nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -137,7 +138,7 @@ class SliceStage(Stage):
         division: Division | None,
         past: defaultdict[int, list[Kept]],
         *,
-        divides: bool = True,
+        divides: Callable[[int], bool] | None = None,
         recompute: bool = False,
     ) -> None:
         super().__init__(index, module, division, divides=divides, recompute=recompute)
@@ -148,6 +149,7 @@ class SliceStage(Stage):
         """F, as in :class:`Stage`; what later slices need is kept too."""
         x = x.detach().requires_grad_(self.index > 0 and x.is_floating_point())
         past = self._past[microbatch]
+        self._turn_to(microbatch)
         with torch.enable_grad():
             y, own = self._run(x, past)
             y = y if finish is None else finish(y)
@@ -172,6 +174,7 @@ class SliceStage(Stage):
         """BW, as in :class:`Stage`; gradients are added to what earlier slices keep."""
         kept = self._take(microbatch)
         edges, grads = kept.arrived(grad)
+        self._turn_to(microbatch)
         if edges:
             torch.autograd.backward(edges, grads)
         return input_gradient(kept.x, taken(kept.x))
@@ -180,6 +183,7 @@ class SliceStage(Stage):
         """B, as in :class:`Stage`; gradients are added to what earlier slices keep."""
         kept = self._take(microbatch)
         edges, grads = kept.arrived(grad)
+        self._turn_to(microbatch)
         grad_x, work = None, []
         if edges and self.division is Division.NATIVE:
             leaves = [leaf for leaf in (kept.x, *kept.past) if leaf.requires_grad]
@@ -208,7 +212,7 @@ def make_stages(
     rank: int,
     division: Division | None,
     *,
-    divided: Collection[int],
+    divides: Callable[[int, int], bool],
     recompute: bool = False,
 ) -> dict[int, Stage]:
     """A rank's stages, by their number in the schedule.
@@ -221,8 +225,8 @@ def make_stages(
         By stage of the model; those that run the same one share it.
     rank, division
         Whose they are, and how their backwards are divided.
-    divided
-        The stages that run B and W.
+    divides
+        Whether a stage runs B and W of a microbatch.
     recompute
         As in :class:`Stage`.
 
@@ -233,18 +237,17 @@ def make_stages(
     """
     made: dict[int, Stage] = {}
     own = routes.problem.stages_by_rank[rank]
-    with_division = {routes.model_stage(stage) for stage in own if stage in divided}
     pasts: dict[int, defaultdict[int, list[Kept]]] = defaultdict(lambda: defaultdict(list))
     for stage in own:
         model_stage = routes.model_stage(stage)
-        module, divides = modules[model_stage], model_stage in with_division
+        module, own_divides = modules[model_stage], partial(divides, stage)
         if routes.num_slices == 1:
-            made[stage] = Stage(model_stage, module, division, divides=divides, recompute=recompute)
+            made[stage] = Stage(model_stage, module, division, divides=own_divides, recompute=recompute)
         else:
             check_sliceable(model_stage, module)
             past = pasts[model_stage]
             made[stage] = SliceStage(
-                model_stage, module, division, past, divides=divides, recompute=recompute
+                model_stage, module, division, past, divides=own_divides, recompute=recompute
             )
     return made
 

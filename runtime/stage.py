@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from runtime.deferred import WeightWork, attach_queue, detach_queue
+from runtime.deferred import WeightWork, attach_queue
 from runtime.native_split import backward_input
 from runtime.recomputation import run_recomputing
 from synth.errors import InputError
@@ -46,7 +46,8 @@ class Stage:
     division
         How its backward is divided; by default ``deferred`` where the module has a deferring layer.
     divides
-        Whether it ever runs B and W; where it does not, deferring layers are torch's own, which are quicker.
+        Of which microbatches it runs B and W, None for all; of the others deferring layers are torch's own,
+        which are quicker.
     recompute
         Whether it keeps its blocks' inputs alone (:mod:`runtime.recomputation`).
 
@@ -62,7 +63,7 @@ class Stage:
         module: nn.Module,
         division: Division | None = None,
         *,
-        divides: bool = True,
+        divides: Callable[[int], bool] | None = None,
         recompute: bool = False,
     ) -> None:
         self.index, self.module, self.recompute = index, module, recompute
@@ -72,8 +73,7 @@ class Stage:
                 f"no layer of stage {index} defers: apply defer_weights to it, or divide natively"
             )
         self.division = division or (Division.NATIVE if self._queue is None else Division.DEFERRED)
-        if not divides:
-            detach_queue(module)
+        self._divides = divides
         self._kept: dict[int, _Kept] = {}
         self._weight_work: dict[int, list[WeightWork]] = {}
 
@@ -94,6 +94,7 @@ class Stage:
         The output, or the loss, outside of any autograd graph.
         """
         x = x.detach().requires_grad_(self.index > 0 and x.is_floating_point())
+        self._turn_to(microbatch)
         with torch.enable_grad():
             y: Tensor = run_recomputing(self.module, x) if self.recompute else self.module(x)
             y = y if finish is None else finish(y)
@@ -106,6 +107,7 @@ class Stage:
         ``grad`` is that of the output, or on the last stage what the loss counts.
         """
         kept = self._kept.pop(microbatch)
+        self._turn_to(microbatch)
         if kept.edge is not None:
             torch.autograd.backward(kept.edge, grad)
         return input_gradient(kept.x, taken(kept.x))
@@ -113,6 +115,7 @@ class Stage:
     def backward_input(self, microbatch: int, grad: Tensor) -> Tensor | None:
         """B: the gradient of the input is returned, that of the weights left for W."""
         kept = self._kept.pop(microbatch)
+        self._turn_to(microbatch)
         grad_x, work = None, []
         if kept.edge is not None and self.division is Division.NATIVE:
             x = kept.x if kept.x.requires_grad else None
@@ -130,6 +133,11 @@ class Stage:
         work = self._weight_work.pop(microbatch)
         while work:
             work.pop(0)()  # what it holds is freed as it goes
+
+    def _turn_to(self, microbatch: int) -> None:
+        """Let the deferring layers be what a microbatch needs, also where they run again in its backward."""
+        if self._queue is not None:
+            self._queue.serves = self._divides is None or self._divides(microbatch)
 
 
 def shares_memory(a: Tensor, b: Tensor) -> bool:

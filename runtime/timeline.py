@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import json
 
-import torch
+from torch import Tensor
 
+from runtime.allocators import make_allocator
 from runtime.clock import clock_offset_ns
 from runtime.executor import PipelineRunner
 from synth.measured import MeasuredOp, Timeline
 from synth.ops import Op
 
 
-def gather_timeline(runner: PipelineRunner, source: str = "") -> Timeline | None:
+def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target: Tensor | None = None) -> int:
+    """The most that this rank holds at any moment of a step, as its allocator says; every rank calls this.
+
+    That is what it holds at the start (weights, what an optimizer keeps, buffers) and what comes on top. The
+    step is taken for that alone: on the CPU being watched slows it. It does not count, the times of the last
+    step before stay, and its gradients are not to be followed by an update.
+
+    Parameters
+    ----------
+    runner
+        Which has completed a step, so that what lasts is there.
+    batch, target
+        As :meth:`~runtime.executor.PipelineRunner.step` takes them.
+    """
+    allocator = make_allocator(runner.world.device)
+
+    def step() -> None:
+        runner.step(batch, target)
+
+    with runner.aside():
+        return allocator.held_bytes() + allocator.watch(step).highest
+
+
+def gather_timeline(
+    runner: PipelineRunner, source: str = "", peak_bytes: int | None = None
+) -> Timeline | None:
     """Bring the last step's times together, on the clock of the pipeline's rank 0; every rank calls this.
 
     Parameters
@@ -21,6 +47,8 @@ def gather_timeline(runner: PipelineRunner, source: str = "") -> Timeline | None
         Which has completed a step.
     source
         Where the numbers come from: model, device, versions.
+    peak_bytes
+        This rank's (:func:`step_peak_bytes`); the timeline has peaks where all ranks give theirs.
 
     Returns
     -------
@@ -31,7 +59,7 @@ def gather_timeline(runner: PipelineRunner, source: str = "") -> Timeline | None
     offset = clock_offset_ns(world)
     own = [[str(op), start - offset, end - offset] for op, start, end in times]
     name = f"times/{runner.completed_steps}/{world.replica}"
-    bulletin.put(f"{name}/{world.rank}", json.dumps({"ops": own, "peak": _peak_bytes(world.device)}))
+    bulletin.put(f"{name}/{world.rank}", json.dumps({"ops": own, "peak": peak_bytes}))
     if world.rank != 0:
         return None
     notes = [
@@ -49,8 +77,3 @@ def gather_timeline(runner: PipelineRunner, source: str = "") -> Timeline | None
         peak_memory_bytes=None if None in peaks else peaks,
         source=source,
     )
-
-
-def _peak_bytes(device: torch.device) -> int | None:
-    """The allocator's peak so far; the CPU's keeps none."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -20,23 +20,26 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
 from runtime.devices import shared_device
+from runtime.ending import Ending
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage, next_token_loss
+from runtime.preparation import check_alike
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
 from runtime.text import synthetic_text
-from runtime.timeline import gather_timeline
+from runtime.timeline import gather_timeline, step_peak_bytes
 from runtime.unflushed import UnflushedRunner
 from runtime.versions import WeightPolicy
 from runtime.watch import BEAT_S
@@ -46,26 +49,58 @@ from synth.errors import InputError
 from synth.files import read_text, write_whole
 from synth.schedule import Schedule
 
-FAILED, WRONG_INPUT = 1, 2
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the arguments say; returns the exit code."""
+def run() -> NoReturn:
+    """Train as the command line says, as the only thing that this process does."""
+    ending = Ending(_rank(), FAILED)
+    code = main(ending=ending)
+    ending.over()
+    sys.stdout.flush()
+    # Threads may still sit in waits that nothing can end once another rank is gone.
+    os._exit(code)
+
+
+def main(arguments: Sequence[str] | None = None, ending: Ending | None = None) -> int:
+    """Train as the arguments say; returns the exit code.
+
+    Parameters
+    ----------
+    arguments
+        By default the command line's.
+    ending
+        Speaks for this process where it is told to end and does not find out why.
+    """
     options = _parser().parse_args(arguments)
     try:
         _check(options)
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
         world = _join(options, schedule.problem.num_ranks)
-        _train(options, schedule, world)
+        _train(options, schedule, world, ending)
     except (InputError, PipelineError) as error:
-        print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
-        time.sleep(4 * BEAT_S)  # the others are to hear why, before they notice that this process is gone
+        _say(str(error), ending)
         return WRONG_INPUT if isinstance(error, InputError) else FAILED
+    except KeyboardInterrupt:
+        _say("interrupted", ending)
+        return INTERRUPTED
     except Exception:
-        traceback.print_exc()  # a fault of the model or of ours, not of what was given
-        time.sleep(4 * BEAT_S)
+        # A fault of the model or of ours, not of what was given.
+        _say(traceback.format_exc(), ending)
         return FAILED
     return 0
+
+
+def _say(why: str, ending: Ending | None) -> None:
+    """Say why this rank ends, and wait until the others know, before they notice that it is gone."""
+    print(f"rank {_rank()}: {why}", file=sys.stderr, flush=True)
+    if ending is not None:
+        ending.over()
+    time.sleep(4 * BEAT_S)
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,7 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--batch-microbatches", type=int, metavar="M", help="microbatches of a step (default the schedule's)")
     add("--flush-steps", type=int, default=0, metavar="N", help="so many of the steps with flush, first")
-    add("--timeline", metavar="PATH", help="write when each op of the last step ran, a timeline document")
+    add(
+        "--timeline",
+        metavar="PATH",
+        help="write when each op of the last step ran and the most that each rank held, a timeline document; "
+        "one more step, which trains nothing, is taken to see the latter",
+    )
     add("--checkpoints", metavar="FOLDER", help="write a checkpoint after the last step")
     add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
     add("--timeout", type=float, default=60.0, help="seconds a rank waits for another (default %(default)s)")
@@ -165,22 +205,37 @@ def _join(options: argparse.Namespace, num_ranks: int) -> World:
     return join(num_ranks, device=device, is_staged=options.share_gpu, timeout_s=options.timeout)
 
 
-def _train(options: argparse.Namespace, schedule: Schedule, world: World) -> None:
+def _train(options: argparse.Namespace, schedule: Schedule, world: World, ending: Ending | None) -> None:
     if world.device.type == "cpu":
         torch.set_num_threads(1)  # several ranks share the cores
     runner, optimizers = _make_runner(options, schedule, world)
+    if ending is not None:
+        ending.watch = runner.watch
     with runner.watch.spreading(lambda: "training"):
+        check_alike("arguments", _shared(options), world, runner.bulletin)
         if options.resume is not None:
             load_checkpoint(Path(options.resume), runner, optimizers)
         for number in range(options.steps):
             if isinstance(runner, UnflushedRunner):
                 _begin(options, runner, number)
             _step(options, runner, optimizers)
-        if options.timeline is not None:
-            _write_timeline(options.timeline, runner)
         if options.checkpoints is not None:
             save_checkpoint(Path(options.checkpoints), runner, optimizers)
+        if options.timeline is not None:
+            _write_timeline(options, runner)
     runner.close()
+
+
+_OF_ONE_RANK = {"schedule", "timeout", "division", "recompute", "share_gpu"}
+"""Arguments that may differ: the schedules themselves are compared, and the others change no number."""
+_PATHS = {"timeline", "checkpoints", "resume"}
+"""Arguments that may be called differently on other machines, but are given to all ranks or to none."""
+
+
+def _shared(options: argparse.Namespace) -> dict[str, object]:
+    """What has to be the same on all ranks."""
+    given = {name: value for name, value in vars(options).items() if name not in _OF_ONE_RANK}
+    return {_flag(name): bool(value) if name in _PATHS else value for name, value in given.items()}
 
 
 def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) -> None:
@@ -191,11 +246,11 @@ def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) ->
         runner.begin(WeightPolicy(options.weights), options.steps - number)
 
 
-def _write_timeline(path: str, runner: PipelineRunner) -> None:
+def _write_timeline(options: argparse.Namespace, runner: PipelineRunner) -> None:
     source = f"runtime.train on {runner.world.device.type}, torch {torch.__version__}"
-    timeline = gather_timeline(runner, source)
+    timeline = gather_timeline(runner, source, step_peak_bytes(runner, *_batch(options, runner)))
     if timeline is not None and runner.world.replica == 0:
-        write_whole(path, write_timeline(timeline))
+        write_whole(options.timeline, write_timeline(timeline))
 
 
 def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World) -> dict[int, nn.Module]:
@@ -254,18 +309,23 @@ def _make_runner(
     return unflushed, optimizers
 
 
-def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mapping[int, Optimizer]) -> None:
-    world, number = runner.world, runner.completed_steps
-    rows = options.microbatch_size * runner.microbatches_per_step
+def _batch(options: argparse.Namespace, runner: PipelineRunner) -> tuple[Tensor, Tensor]:
+    """What the next step trains on: rows, and of each the tokens that come next."""
+    world = runner.world
     text = synthetic_text(
         seed=options.seed,
-        step=number * world.num_replicas + world.replica,
-        rows=rows,
+        step=runner.completed_steps * world.num_replicas + world.replica,
+        rows=options.microbatch_size * runner.microbatches_per_step,
         positions=options.positions,
         vocabulary=options.vocabulary,
     )
+    return text[:, :-1], text[:, 1:]
+
+
+def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mapping[int, Optimizer]) -> None:
+    number, (batch, target) = runner.completed_steps, _batch(options, runner)
     before = time.monotonic()
-    loss = runner.step(text[:, :-1], text[:, 1:])
+    loss = runner.step(batch, target)
     if not isinstance(runner, UnflushedRunner):  # which has done so on the way
         for optimizer in optimizers.values():
             optimizer.step()
@@ -276,7 +336,4 @@ def _step(options: argparse.Namespace, runner: PipelineRunner, optimizers: Mappi
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # Threads may still sit in waits that nothing can end once another rank is gone.
-    os._exit(code)
+    run()

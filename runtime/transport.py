@@ -146,7 +146,7 @@ class Transport:
     def _has_left(self, arrival: Arrival) -> bool:
         if self._streams_wait:
             return arrival.work.is_completed()
-        return arrival.done.is_set() and arrival.error is None
+        return arrival.is_done and arrival.error is None
 
     def _spec(self, message: Message) -> TensorSpec:
         """A message is the input of the later of its two stages, or that input's gradient."""

@@ -263,6 +263,10 @@ class UnflushedRunner(PipelineRunner):
         """What has to be the same on all ranks."""
         return super()._shared_options() | {"batch_microbatches": self._batch_microbatches}
 
+    def _divides(self, stage: int, microbatch: int) -> bool:
+        """Whether a stage of this rank runs B and W of a microbatch: every batch is divided alike."""
+        return super()._divides(stage, microbatch % self._batch_microbatches)
+
     def _start(self) -> RollingRun:
         """Fill the pipeline anew."""
         num_batches = 1 if self._policy is WeightPolicy.FLUSH else self._to_come

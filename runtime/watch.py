@@ -51,6 +51,11 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True, name="pipesynth watch")
         self._thread.start()
 
+    @property
+    def failure(self) -> str | None:
+        """What the rank that failed first has written, None while all is well."""
+        return self._failure
+
     def check(self) -> None:
         """Return while all is well.
 
@@ -70,7 +75,7 @@ class Watch:
         except PeerError:
             raise
         except BaseException as error:
-            self._tell(f"rank {self._rank} failed in {doing()}: {str(error) or 'interrupted'}")
+            self.tell(f"rank {self._rank} failed in {doing()}: {str(error) or 'interrupted'}")
             raise
 
     def heard_within(self, seconds: float) -> None:
@@ -85,7 +90,8 @@ class Watch:
         self._leaving.set()
         self._thread.join(ANSWER_S)
 
-    def _tell(self, what: str) -> None:
+    def tell(self, what: str) -> None:
+        """Tell all ranks that something has failed, unless they have been told of something before."""
         telling = threading.Thread(target=self._write, args=(what,), daemon=True, name="pipesynth failure")
         telling.start()
         telling.join(ANSWER_S)
@@ -120,7 +126,7 @@ class Watch:
             elif now != seen:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > self._patience_s:
-                self._tell(
+                self.tell(
                     f"rank {watched} has given no sign of life for {self._patience_s:g} s: its process has "
                     "died or hangs"
                 )

@@ -224,7 +224,7 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
 
 
 def timeline_tables(comparison: Comparison) -> list[Table]:
-    """Plan and reality: in total and by rank, then by stage and kind of op."""
+    """Plan and reality: in total and by rank, then by stage and kind of op; peak memory where measured."""
     spans = _times_table("Plan and reality, seconds", "of")
     spans.add_row("makespan", *_times_cells(comparison.makespan))
     spans.add_row("rank_span", *_times_cells(comparison.rank_span))
@@ -234,7 +234,11 @@ def timeline_tables(comparison: Comparison) -> list[Table]:
     ops = _times_table("Seconds of an op, mean over microbatches", "op")
     for op in comparison.ops:
         ops.add_row(f"{op.stage}{op.kind}", *_times_cells(op.times))
-    return [with_whole_numbers(spans), with_whole_numbers(ops)]
+    peaks = _times_table("Peak memory, bytes", "of")
+    for row in comparison.ranks:
+        if row.measured_peak_bytes is not None:
+            peaks.add_row(f"rank {row.rank}", *_peak_cells(row.planned_peak_bytes, row.measured_peak_bytes))
+    return [with_whole_numbers(table) for table in (spans, ops, peaks) if table.row_count]
 
 
 def _times_table(title: str, heading: str) -> Table:
@@ -247,6 +251,10 @@ def _times_table(title: str, heading: str) -> Table:
 
 def _times_cells(times: Times) -> list[str]:
     return [f"{times.planned_s:.4g}", f"{times.measured_s:.4g}", f"{times.error:+z.1%}"]
+
+
+def _peak_cells(planned: int, measured: int) -> list[str]:
+    return [str(planned), str(measured), f"{planned / measured - 1:+z.1%}" if measured else "-"]
 
 
 def first_steps(schedule: Schedule, columns: int) -> str | None:

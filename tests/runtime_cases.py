@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.checkpoint import checkpoint
 
+from costmodels.measured.storage_ledger import StorageLedger
+from runtime.allocators import HostAllocator
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
 from runtime.errors import PipelineError
@@ -25,7 +27,7 @@ from runtime.gradients import Exchange
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
-from runtime.timeline import gather_timeline
+from runtime.timeline import gather_timeline, step_peak_bytes
 from runtime.train import main
 from runtime.world import World, join_at
 from synth.document import write_timeline
@@ -35,6 +37,7 @@ FAILING_S = 8
 """What failing cases may wait for a message and a sign of life: longer than a loaded machine stands still."""
 
 ROWS, POSITIONS, TOKENS = 2, 3, 11
+EVEN_WIDTH = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,12 @@ def mixed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
     norm = nn.LayerNorm(8) if stage % 2 else nn.RMSNorm(8)
     parts = [nn.Linear(width, 8), norm, nn.GELU(), nn.Dropout(dropout), Scale(8), nn.Linear(8, out)]
     return nn.Sequential(*([nn.Embedding(TOKENS, width)] if stage == 0 else []), *parts)
+
+
+def even_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
+    """Stages of which it is easily said what they keep: the input, and the tanh that is as wide as stated."""
+    parts = [nn.Linear(10, EVEN_WIDTH, bias=False), nn.Tanh(), nn.Linear(EVEN_WIDTH, 10, bias=False)]
+    return nn.Sequential(*([nn.Embedding(TOKENS, 10)] if stage == 0 else []), *parts)
 
 
 def odd_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
@@ -134,7 +143,13 @@ def blocks_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
     return nn.Sequential(first, *blocks, nn.Linear(8, out))
 
 
-STAGES = {"mixed": mixed_stage, "blocks": blocks_stage, "odd": odd_stage, "recomputed": recomputed_stage}
+STAGES = {
+    "mixed": mixed_stage,
+    "blocks": blocks_stage,
+    "odd": odd_stage,
+    "even": even_stage,
+    "recomputed": recomputed_stage,
+}
 
 
 def mean_square(y: Tensor, target: Tensor) -> Tensor:
@@ -311,6 +326,33 @@ def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None
     timeline = gather_timeline(runner, "a test")
     runner.close()
     return None if timeline is None else write_timeline(timeline)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one rank held: at most and at the start of a step, by two counts, and whether no trace is left."""
+
+    bytes: int
+    start: int
+    live: int
+    untraced: bool
+
+
+def peak_of_a_step(store, number: int, count: int, case: Case) -> Peak:
+    """The peak of a third step, beside that of the tensors that its ops make."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_stages(case))
+    for step in range(2):
+        runner.step(*make_batch(case, step, 0))
+    before, batch = runner._recorder, make_batch(case, 2, 0)
+    peak = step_peak_bytes(runner, *batch)
+    untraced = runner.completed_steps == 2 and runner._recorder is before
+    for module in runner.modules.values():
+        module.zero_grad()
+    start = HostAllocator().held_bytes()
+    live = StorageLedger().watch(lambda: runner.step(*batch)).highest
+    runner.close()
+    return Peak(peak, start, live, untraced)
 
 
 def meet_alone(store, number: int, count: int) -> str:

@@ -6,12 +6,13 @@ from measured_models import INNER, ROWS, TOKENS, WIDTH, Attention, Recomputed
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from costmodels.measured.allocators import CudaAllocator, HostAllocator, StorageLedger
 from costmodels.measured.factories import Model
 from costmodels.measured.memory import stage_bytes, static_bytes
 from costmodels.measured.profiles import Split
 from costmodels.measured.saved_tensors import saved_bytes
 from costmodels.measured.stage_runs import StageRun, stage_runs
+from costmodels.measured.storage_ledger import StorageLedger
+from runtime.allocators import CudaAllocator, HostAllocator
 from runtime.stage import Division
 from synth.ops import PASSES, Op
 

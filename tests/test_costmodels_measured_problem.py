@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from costmodels.measured.allocators import StorageLedger
 from costmodels.measured.link_costs import uniform_links
 from costmodels.measured.profiled_problem import profiled_problem
 from costmodels.measured.profiles import Profile, Split, StageBytes, StageProfile
 from costmodels.measured.profiling import Cutting, RealBench, profile_model
 from costmodels.measured.spreads import Spread
+from costmodels.measured.storage_ledger import StorageLedger
 from costmodels.measured.timing import Repetitions
 from costmodels.optimizer_state import StaticBytes
 from costmodels.planning import Pipeline

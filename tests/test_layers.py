@@ -49,7 +49,7 @@ COST_MODEL_LAYERS = (
 """The modules of ``costmodels``, lowest first."""
 
 MEASURED_LAYERS = (
-    ("spreads", "factories", "allocators", "link_costs"),
+    ("spreads", "factories", "storage_ledger", "link_costs"),
     ("profiles", "traces", "links"),
     ("stage_runs", "profiled_problem"),
     ("saved_tensors", "timing"),

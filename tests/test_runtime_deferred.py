@@ -158,16 +158,33 @@ def test_module_without_such_layers_has_no_queue():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers_of_a_stage_that_never_divides_are_those_of_torch(name):
-    """Also after a stage of the same module that did divide."""
+def test_layers_are_those_of_torch_for_microbatches_whose_backward_is_whole(name):
     make, shape = LAYERS[name]
     plain, ours = pair(make)
-    Stage(0, ours)
-    assert all(layer.queue is not None for layer in ours.modules() if hasattr(layer, "queue"))
-    Stage(0, ours, divides=False)
-    x = torch.randn(shape, requires_grad=True)
-    nodes = [[type(node) for node in all_nodes(module(x).grad_fn)] for module in (plain, ours)]
-    assert nodes[0] == nodes[1]
+    stage = Stage(1, ours, divides=lambda microbatch: microbatch == 0)
+    x, made = torch.randn(shape, requires_grad=True), {}
+    for microbatch in (0, 1, 2):
+        stage.forward(microbatch, x, lambda y, number=microbatch: made.setdefault(number, y))
+    nodes = {number: [type(node) for node in all_nodes(y.grad_fn)] for number, y in made.items()}
+    alone = [type(node) for node in all_nodes(plain(x).grad_fn)]
+    assert nodes[1] == nodes[2] == alone
+    assert (nodes[0] == alone) == ("without parameters" in name)
+
+
+def test_microbatches_divided_and_whole_add_up_as_without_division():
+    plain, ours = pair(lambda: nn.Sequential(nn.Linear(6, 6), nn.RMSNorm(6), nn.LayerNorm(6)))
+    whole, mixed = Stage(1, plain), Stage(1, ours, divides=lambda microbatch: microbatch % 2 == 0)
+    xs, grad = torch.randn(4, 3, 6), torch.randn(3, 6)
+    for microbatch, x in enumerate(xs):
+        assert torch.equal(whole.forward(microbatch, x), mixed.forward(microbatch, x))
+    for microbatch in range(4):
+        expected = whole.backward(microbatch, grad)
+        if microbatch % 2:
+            assert torch.equal(mixed.backward(microbatch, grad), expected)
+        else:
+            assert torch.equal(mixed.backward_input(microbatch, grad), expected)
+            mixed.backward_weights(microbatch)
+        assert_equal_grads(ours, plain)
 
 
 def all_nodes(node):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from costmodels.measured.allocators import HostAllocator
+from runtime.allocators import HostAllocator
 from runtime.deferred import defer_weights
 from runtime.recomputation import run_recomputing
 from runtime.stage import Division, Stage
@@ -40,7 +40,7 @@ def test_gradients_under_mixed_precision(pool):
 def test_native_division_is_refused_where_a_backward_is_divided(pool):
     case = Case(schedule=schedule("zb-h1"), division=Division.NATIVE, recompute=True)
     for _, text, _ in pool.run(2, failing, case, ""):
-        assert "is to recompute and to divide its backward natively" in text
+        assert "of the model is to recompute and to divide its backward natively" in text
     whole = Case(schedule=schedule("1f1b", UNDIVIDED), division=Division.NATIVE, recompute=True)
     assert all(outcome.equal for outcome in pool.run(2, against_reference, whole))
 

@@ -72,7 +72,7 @@ def test_what_slices_give_and_keep_is_found_without_computing():
 
 def stages_of_slices(module, division, recompute, count=3):
     routes = Routes(sliced(1, 1, count))
-    return make_stages(routes, {0: module}, 0, division, divided=range(count), recompute=recompute)
+    return make_stages(routes, {0: module}, 0, division, divides=lambda *_: True, recompute=recompute)
 
 
 @pytest.mark.parametrize(

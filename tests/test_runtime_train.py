@@ -147,12 +147,36 @@ def test_process_without_others_is_told_how_to_start_them(written, capsys, monke
     assert "not set): start it with torchrun --nproc-per-node 2" in capsys.readouterr().err
 
 
+def test_interrupted_process_says_so(written, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runtime.train.time.sleep", lambda _: None)
+    monkeypatch.setattr("runtime.train._join", interrupted)
+    assert main(["--schedule", written("zb-h1", 2)]) == 130
+    assert capsys.readouterr().err == "rank 0: interrupted\n"
+
+
 def test_rank_with_another_model_is_told_on_all(pool, written):
     answers = pool.run(2, train, free_port(), ["--schedule", written("zb-h1", 2), *FEW], ["--hidden", "64"])
     (code, _, told), (own_code, _, own) = answers
     assert (own_code, code) == (2, 1)
     assert own.startswith("rank 1: stage 1 cannot take what stage 0 gives, (2, 16, 32) of float32: ")
     assert told.startswith("rank 0: rank 1 failed in starting: stage 1 cannot take what stage 0 gives")
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (["--steps", "3"], "rank 1 is given --steps 3 and rank 0 1: give all ranks the same"),
+        (["--learning-rate", "1"], "rank 1 is given --learning-rate 1.0 and rank 0 0.003: give all ranks"),
+        (["--timeline", "t.json"], "rank 1 is given --timeline True and rank 0 False: give all ranks the"),
+    ],
+)
+def test_rank_with_other_arguments_is_told_on_all(pool, written, odd, message):
+    answers = pool.run(2, train, free_port(), ["--schedule", written("zb-h1", 2), "--steps", "1", *FEW], odd)
+    assert [code for code, _, _ in answers] == [1, 2]
+    assert all(message in err for *_, err in answers)
 
 
 def test_timeline_of_a_step_has_its_orders_and_no_overlaps(pool):
@@ -178,7 +202,9 @@ def test_torchrun_trains_and_writes_a_timeline(written, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"step \d  loss", done.stdout)) == 2
-    assert read_timeline(timeline.read_text()).orders == schedule("zb-h1", 2).orders
+    written_there = read_timeline(timeline.read_text())
+    assert written_there.orders == schedule("zb-h1", 2).orders
+    assert min(written_there.peak_memory_bytes) > 100_000, "weights, gradients and moments of AdamW alone"
 
 
 def test_torchrun_with_other_processes_than_ranks_is_refused(written):

@@ -71,8 +71,8 @@ def test_ranks_that_train_another_way_are_told(pool, document):
     arguments = ["--schedule", document, "--weights", "2bw", "--batch-microbatches", "3", *FEW]
     (code, _, told), (own_code, _, own) = pool.run(2, train, free_port(), arguments, ["--weights", "stash"])
     assert (own_code, code) == (2, 1)
-    assert "rank 1 is given weights stash and rank 0 2bw: give all ranks the same" in own
-    assert "rank 1 failed in beginning: rank 1 is given weights stash" in told
+    assert "rank 1 is given --weights stash and rank 0 2bw: give all ranks the same" in own
+    assert "rank 1 failed in training: rank 1 is given --weights stash" in told
     arguments = ["--schedule", document, *FEW]
     (_, _, told), (_, _, own) = pool.run(2, train, free_port(), arguments, ["--batch-microbatches", "3"])
     assert "rank 1 is given batch_microbatches 3 and rank 0 None" in own

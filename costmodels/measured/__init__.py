@@ -6,7 +6,7 @@ The way from a function that makes layers to a problem::
      (import)     (F, B, W, BW   (events)      ├─▶ profiling ─▶ profiles ─▶ profiled_problem ─▶ synth.problem
                   of runtime.stage)            │                   ▲                ▲
                       └──▶ memory ─────────────┤               spreads        link_costs ◀── links (torchrun)
-                   (allocators, saved_tensors) │
+                   (saved_tensors)             │
                       └──▶ shapes_only ────────┘        traces: times of a profiler's trace, without torch
 
 ``stage_runs`` runs what :mod:`runtime.stage` would run in training, so what is measured is what is executed.

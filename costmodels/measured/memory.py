@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from costmodels.measured.allocators import Allocator, Change
 from costmodels.measured.profiles import Split, StageBytes
 from costmodels.measured.saved_tensors import saved_bytes
 from costmodels.measured.stage_runs import StageRun
 from costmodels.optimizer_state import StaticBytes
+from runtime.allocators import Allocator, Change
 from synth.ops import OpKind
 
 

@@ -13,16 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from costmodels.chain import Chain
 from costmodels.hardware import Gpu
-from costmodels.measured.allocators import Allocator, StorageLedger, make_allocator
 from costmodels.measured.factories import Model, load_model
 from costmodels.measured.memory import stage_bytes, static_bytes
 from costmodels.measured.profiles import Profile, Split, StageProfile
 from costmodels.measured.saved_tensors import saved_bytes
 from costmodels.measured.shapes_only import ConvertibleWeights, estimate_ops, precision_of
 from costmodels.measured.stage_runs import StageRun, stage_runs
+from costmodels.measured.storage_ledger import StorageLedger
 from costmodels.measured.timing import OpTimes, Repetitions, time_ops
 from costmodels.partition import CutRules, cut_layers
 from costmodels.roofline import Efficiencies, Machine
+from runtime.allocators import Allocator, make_allocator
 from runtime.clock import make_recorder
 from synth.errors import InputError
 from synth.ops import OpKind

@@ -16,6 +16,14 @@ from runtime.stage import Division, Stage
 from synth.errors import InputError
 from synth.ops import OpKind
 
+_DIVIDED, _WHOLE = 0, -1
+"""Microbatches: one whose backward is divided, and the one whose backward is not."""
+
+
+def is_divided(microbatch: int) -> bool:
+    """Of which microbatches a stage is to divide the backward, as the runtime tells it."""
+    return microbatch != _WHOLE
+
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
@@ -50,9 +58,11 @@ class StageRun:
         Every op takes a copy of what it would receive, which is part of its time, and drops what it would
         send.
         """
-        works = [(OpKind.F, self._f), (OpKind.BW, self._bw)]
+        works: list[tuple[OpKind, Callable[[], None]]]
+        works = [(OpKind.F, partial(self._f, _WHOLE)), (OpKind.BW, self._bw)]
         if split is not Split.NONE:
-            works = [(OpKind.F, self._f), (OpKind.B, self._b), (OpKind.W, self._w), *works]
+            divided = partial(self._f, _DIVIDED)
+            works = [(OpKind.F, divided), (OpKind.B, self._b), (OpKind.W, self._w), *works]
         return [(kind, partial(self._run, kind, work)) for kind, work in works]
 
     def _run(self, kind: OpKind, work: Callable[[], None]) -> None:
@@ -65,17 +75,17 @@ class StageRun:
                 f"{kind} of {which} fails: {first_line(error)}; correct what is wrong, or give smaller layers"
             ) from error
 
-    def _f(self) -> None:
-        self.stage.forward(0, self.x.clone(), self.loss)
+    def _f(self, microbatch: int) -> None:
+        self.stage.forward(microbatch, self.x.clone(), self.loss)
 
     def _b(self) -> None:
-        self.stage.backward_input(0, self.grad.clone())
+        self.stage.backward_input(_DIVIDED, self.grad.clone())
 
     def _w(self) -> None:
-        self.stage.backward_weights(0)
+        self.stage.backward_weights(_DIVIDED)
 
     def _bw(self) -> None:
-        self.stage.backward(0, self.grad.clone())
+        self.stage.backward(_WHOLE, self.grad.clone())
 
     @property
     def division(self) -> Division:
@@ -120,7 +130,8 @@ def stage_runs(model: Model, counts: Sequence[int], split: Split, device: torch.
         module = _on_device(nn.Sequential(*model.layers[first : first + count]), device)
         if split is Split.DEFERRED:
             defer_weights(module)
-        stage = Stage(index, module, Division.NATIVE if split is Split.NATIVE else None)
+        division = Division.NATIVE if split is Split.NATIVE else None
+        stage = Stage(index, module, division, divides=is_divided)
         y = _through(module, x, model, first)
         loss = model.loss if is_last else None
         grad = torch.ones_like(y) if loss is None else _gradient_of_loss(loss, y, model)

@@ -13,9 +13,9 @@ import config
 import ranks
 import torch
 
-from costmodels.measured.allocators import Change, HostAllocator
 from costmodels.measured.profiles import Split
-from costmodels.measured.stage_runs import StageRun
+from costmodels.measured.stage_runs import StageRun, is_divided
+from runtime.allocators import Change, HostAllocator
 from runtime.deferred import defer_weights
 from runtime.llama import build_stage, next_token_loss
 from runtime.stage import Stage
@@ -131,7 +131,7 @@ def changes(stage: int, num_stages: int, split: Split) -> dict[OpKind, Change]:
     tokens = torch.zeros(ranks.MICROBATCH.shape, dtype=torch.int64)
     features = torch.randn(*ranks.MICROBATCH.shape, config.HIDDEN)
     run = StageRun(
-        stage=Stage(stage, module, divides=split is not Split.NONE),
+        stage=Stage(stage, module, divides=is_divided),
         layers=("all",),
         x=features if stage else tokens,
         grad=torch.ones(()) if is_last else torch.ones_like(features),

@@ -16,7 +16,7 @@ from torch import distributed as dist
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
-from costmodels.measured.allocators import HostAllocator
+from runtime.allocators import HostAllocator
 from runtime.deferred import defer_weights
 from runtime.executor import PipelineRunner
 from runtime.llama import LlamaConfig, build_stage, next_token_loss

@@ -1,20 +1,18 @@
 """What a piece of work leaves allocated and how high it rises meanwhile, as the allocator itself says.
 
 On CUDA these are the caching allocator's counters, on the CPU the profiler's record of every allocation.
-Where nothing is computed, :class:`StorageLedger` follows every tensor from the op that makes it to its end.
 """
 
 from __future__ import annotations
 
+import gc
 import os
-import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch._subclasses.fake_tensor import is_fake
 
 
 class Change(NamedTuple):
@@ -33,6 +31,13 @@ class Allocator(Protocol):
 
 class HostAllocator:
     """The CPU's: exact to the byte, by the profiler's memory events."""
+
+    def held_bytes(self) -> int:
+        """What is allocated now: the CPU's keeps no count, so the storages of all tensors of this process."""
+        gc.collect()
+        tensors = [each for each in gc.get_objects() if issubclass(type(each), Tensor) and _is_on_host(each)]
+        tensors += [each.grad for each in tensors if each.is_leaf and each.grad is not None]
+        return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
     def watch(self, work: Callable[[], None]) -> Change:
         """Do the work and say what it changed."""
@@ -58,6 +63,10 @@ class CudaAllocator:
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
+    def held_bytes(self) -> int:
+        """What is allocated now."""
+        return torch.cuda.memory_allocated(self._device)
+
     def watch(self, work: Callable[[], None]) -> Change:
         """Do the work and say what it changed."""
         torch.cuda.synchronize(self._device)
@@ -69,53 +78,10 @@ class CudaAllocator:
         return Change(after - before, torch.cuda.max_memory_allocated(self._device) - before)
 
 
-class StorageLedger:
-    """Every storage that an op makes while it is watched, until it is gone; for fake tensors too.
-
-    What a kernel takes for itself is not seen.
-    """
-
-    def __init__(self) -> None:
-        self._level = self._highest = 0
-        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def watch(self, work: Callable[[], None]) -> Change:
-        """Do the work and say what it changed."""
-        before = self._highest = self._level
-        with _StorageMode(self._note):
-            work()
-        return Change(self._level - before, self._highest - before)
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage not in self._known:
-            self._known.add(storage)
-            size = storage.nbytes()
-            self._level += size
-            self._highest = max(self._highest, self._level)
-            weakref.finalize(storage, self._forget, size).atexit = False
-
-    def _forget(self, size: int) -> None:
-        self._level -= size
+def _is_on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.layout is torch.strided and not is_fake(tensor)
 
 
-class _StorageMode(TorchDispatchMode):
-    """Hands on the storages of what ops make, not those they were given."""
-
-    def __init__(self, note: Callable[[torch.UntypedStorage], None]) -> None:
-        super().__init__()
-        self._note = note
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {
-            leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
-        }
-        made = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in given:
-                self._note(leaf.untyped_storage())
-        return made
-
-
-def make_allocator(device: torch.device) -> Allocator:
+def make_allocator(device: torch.device) -> HostAllocator | CudaAllocator:
     """The allocator of a device."""
     return CudaAllocator(device) if device.type == "cuda" else HostAllocator()
