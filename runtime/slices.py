@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.checkpoint import checkpoint
 
+from runtime.eviction import EvictingStage
 from runtime.native_split import backward_inputs
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec, imagine
@@ -232,13 +233,15 @@ def make_stages(
         When there are slices and a module cannot compute them, or no layer of one defers that is to.
     """
     made: dict[int, Stage] = {}
-    own = routes.problem.stages_by_rank[rank]
+    own = routes.computing_on(rank)
     with_division = {routes.model_stage(stage) for stage in own if stage in divided}
     pasts: dict[int, defaultdict[int, list[Kept]]] = defaultdict(lambda: defaultdict(list))
     for stage in own:
         model_stage = routes.model_stage(stage)
         module, divides = modules[model_stage], model_stage in with_division
-        if routes.num_slices == 1:
+        if stage in routes.evicting:
+            made[stage] = EvictingStage(model_stage, module, division, divides=divides, recompute=recompute)
+        elif routes.num_slices == 1:
             made[stage] = Stage(model_stage, module, division, divides=divides, recompute=recompute)
         else:
             check_sliceable(model_stage, module)

@@ -18,7 +18,7 @@ from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage
 from runtime.randomness import seeded
-from runtime.routes import Routes
+from runtime.routes import Routes, storing_stages
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
 from runtime.world import World, join_at
@@ -167,6 +167,8 @@ def reference_step(case: FlowCase, stages: list[nn.Module], step: int, num_repli
     problem = case.schedule.problem
     count = problem.num_microbatches
     parts = sorted({tuple(problem.microbatches_of(stage)) for stage in range(problem.num_stages)})
+    if storing_stages(problem):  # what a stage evicts and what it keeps is one direction
+        parts = [tuple(range(count))]
     parameters = [parameter for stage in stages for parameter in stage.parameters()]
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     losses = {}

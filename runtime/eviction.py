@@ -1,0 +1,295 @@
+"""Stages whose activations other ranks store: what F keeps leaves behind it and is back for the backward.
+
+Whatever autograd keeps of such a microbatch's forward is copied, as it comes up, into one buffer, each storage
+once; where nothing else holds the original it is gone at once. The buffer leaves behind F, waits on the other
+rank, and comes back before the backward, which finds in it all that was kept, bit for bit. So one message takes
+it away and one brings it back (the idea: BPipe, Kim et al., ICML 2023). Parameters, buffers of the module and
+the batch stay where they are, for they do anyway; so does what a loss keeps, and what an autograd function
+keeps without autograd's knowledge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from runtime.bulletin import Bulletin
+from runtime.communication import Step, Stored
+from runtime.randomness import seeded
+from runtime.routes import Routes
+from runtime.shapes import TensorSpec
+from runtime.stage import Division, Stage
+from runtime.transport import Transport
+from runtime.world import World
+from synth.ops import Op, OpKind
+
+_ALIGNMENT = 64
+"""Bytes; kernels may sum in another order where a tensor begins elsewhere."""
+
+_BACKWARDS = (OpKind.B, OpKind.BW)
+
+
+class _Laid(NamedTuple):
+    """Where in the buffer a tensor is, and how it lies there."""
+
+    start_bytes: int
+    dtype: torch.dtype
+    shape: torch.Size
+    stride: tuple[int, ...]
+
+
+class _Shelf:
+    """What one microbatch's forward keeps for its backward, in one buffer.
+
+    Parameters
+    ----------
+    staying
+        The addresses of storages that stay.
+    buffer
+        Where the others are laid, bytes; what does not fit stays. None to see only how many they are.
+    """
+
+    def __init__(self, staying: frozenset[int], buffer: Tensor | None) -> None:
+        self._staying, self.buffer, self._measures = staying, buffer, buffer is None
+        self._starts: dict[int, int] = {}
+        self._seen: list[StorageWeakRef] = []  # so that no other storage gets the name of one that is gone
+        self.size_bytes = 0
+
+    def pack(self, tensor: Tensor) -> Tensor | _Laid:
+        """What autograd keeps in place of a tensor."""
+        if not self._goes(tensor):
+            return tensor.detach()  # an output that keeps itself would never go
+        storage = StorageWeakRef(tensor.untyped_storage())
+        start = self._starts.get(storage.cdata)
+        if start is None:
+            start = self._lay(tensor.untyped_storage())
+            if start is None:
+                return tensor.detach()
+            self._starts[storage.cdata] = start
+            self._seen.append(storage)
+        if self._measures:
+            return tensor.detach()
+        begins = start + tensor.storage_offset() * tensor.element_size()
+        return _Laid(begins, tensor.dtype, tensor.shape, tensor.stride())
+
+    def unpack(self, kept: Tensor | _Laid) -> Tensor:
+        """The tensor again."""
+        if isinstance(kept, Tensor):
+            return kept
+        assert self.buffer is not None, "it is back before the backward"
+        tensor = torch.empty(0, dtype=kept.dtype, device=self.buffer.device)
+        offset = kept.start_bytes // tensor.element_size()
+        return tensor.set_(self.buffer.untyped_storage(), offset, kept.shape, kept.stride)
+
+    def forget(self) -> None:
+        """Forward is over: no further tensor comes."""
+        self._starts, self._seen = {}, []
+
+    def _goes(self, tensor: Tensor) -> bool:
+        is_plain = type(tensor) is Tensor and tensor.layout is torch.strided
+        if not is_plain or tensor.is_conj() or tensor.is_neg():
+            return False
+        storage = tensor.untyped_storage()
+        here = self.buffer is None or tensor.device == self.buffer.device
+        return here and storage.nbytes() > 0 and storage.data_ptr() not in self._staying
+
+    def _lay(self, storage: torch.UntypedStorage) -> int | None:
+        """Copy a storage into the buffer; where it begins there, None where it does not fit."""
+        start, count = self.size_bytes, storage.nbytes()
+        if self.buffer is not None:
+            if start + count > self.buffer.numel():
+                return None
+            given = torch.empty(0, dtype=torch.uint8, device=self.buffer.device).set_(
+                storage, 0, (count,), (1,)
+            )
+            self.buffer[start : start + count].copy_(given)
+        self.size_bytes = start + -(-count // _ALIGNMENT) * _ALIGNMENT
+        return start
+
+
+class EvictingStage(Stage):
+    """A stage some of whose microbatches leave nothing on its rank from their forward to their backward.
+
+    Takes what :class:`~runtime.stage.Stage` does.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        module: nn.Module,
+        division: Division | None = None,
+        *,
+        divides: bool = True,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__(index, module, division, divides=divides, recompute=recompute)
+        self._buffers: dict[int, Tensor] = {}
+        self._shelves: dict[int, _Shelf] = {}
+
+    def provide(self, microbatch: int, buffer: Tensor) -> None:
+        """Before a forward: a buffer for what it keeps, which is to leave."""
+        self._buffers[microbatch] = buffer
+
+    def forward(self, microbatch: int, x: Tensor, finish: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """F, as in :class:`~runtime.stage.Stage`."""
+        buffer = self._buffers.get(microbatch)
+        if buffer is None:
+            return super().forward(microbatch, x, finish)
+        shelf = self._shelves[microbatch] = self._shelf(x, buffer)
+        return self._forward_onto(shelf, microbatch, x, finish)
+
+    def take_away(self, microbatch: int) -> Tensor:
+        """Behind a forward: the buffer, filled."""
+        self._shelves[microbatch].buffer = None
+        return self._buffers.pop(microbatch)
+
+    def bring_back(self, microbatch: int, buffer: Tensor) -> None:
+        """Before a backward: a buffer with the same content."""
+        self._shelves.pop(microbatch).buffer = buffer
+
+    def measure(self, microbatch: int, given: TensorSpec, device: torch.device) -> int:
+        """How many bytes of what a forward keeps can leave, found by running it on zeros."""
+        x = torch.zeros(given.shape, dtype=given.dtype, device=device)
+        shelf = self._shelf(x, None)
+        with seeded(0, 0, 0, 0, device), _unchanged(self.module):
+            self._forward_onto(shelf, microbatch, x, None)
+        del self._kept[microbatch]
+        return shelf.size_bytes
+
+    def _shelf(self, x: Tensor, buffer: Tensor | None) -> _Shelf:
+        staying = [*self.module.parameters(), *self.module.buffers()]
+        if self.index == 0:
+            staying.append(x)  # the batch
+        return _Shelf(frozenset(tensor.untyped_storage().data_ptr() for tensor in staying), buffer)
+
+    def _forward_onto(
+        self, shelf: _Shelf, microbatch: int, x: Tensor, finish: Callable[[Tensor], Tensor] | None
+    ) -> Tensor:
+        def finish_here(y: Tensor) -> Tensor:
+            assert finish is not None
+            with saved_tensors_hooks(Tensor.detach, lambda kept: kept):
+                return finish(y)
+
+        with saved_tensors_hooks(shelf.pack, shelf.unpack):
+            y = super().forward(microbatch, x, None if finish is None else finish_here)
+        shelf.forget()
+        leaf = self._kept[microbatch].x
+        if leaf.requires_grad:  # its gradient arrives there, for which its shape is enough
+            leaf.data = torch.empty(1, dtype=leaf.dtype, device=leaf.device).expand(leaf.shape)
+        return y
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Leave a module's buffers as they were."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    yield
+    with torch.no_grad():
+        for buffer, content in before:
+            buffer.copy_(content)
+
+
+def agree_on_storage(
+    routes: Routes,
+    stages: Mapping[int, Stage],
+    specs: Mapping[int, TensorSpec],
+    order: Sequence[Op],
+    world: World,
+    bulletin: Bulletin,
+    autocast: torch.dtype | None,
+) -> dict[int, TensorSpec]:
+    """What passes to the stages that store, and back: those on this rank, and those that store for it.
+
+    Parameters
+    ----------
+    routes, stages, specs
+        This rank's stages, and what each takes.
+    order
+        Its ops: whether a backward is divided may change what is kept for it.
+    world, bulletin
+        Over what ranks agree.
+    autocast
+        How stages compute.
+    """
+    for stage, one in stages.items():
+        if isinstance(one, EvictingStage):
+            ways = {op.kind: op.microbatch for op in order if op.stage == stage and op.kind in _BACKWARDS}
+            with torch.autocast(world.device.type, autocast, enabled=autocast is not None):
+                sizes = [one.measure(i, specs[stage], world.device) for i in ways.values()]
+            bulletin.put(_key(world, stage), str(max(sizes)))
+    found: dict[int, TensorSpec] = {}
+    ranks = routes.problem.stage_to_rank
+    for store in sorted(routes.storing):
+        sources = routes.stored_for(store)
+        if sources and world.rank in {ranks[stage] for stage in (store, *sources)}:
+            notes = [bulletin.read(_key(world, stage), f"what stage {stage} keeps") for stage in sources]
+            found[store] = TensorSpec((max(map(int, notes)),), torch.uint8)
+    return found
+
+
+def _key(world: World, stage: int) -> str:
+    return f"kept/{world.replica}/{stage}"
+
+
+class Storage:
+    """What a rank does in a step with what is stored elsewhere, and what it stores.
+
+    Parameters
+    ----------
+    stages, specs
+        Its stages, and what passes to those that store.
+    transport
+        Carries it.
+    """
+
+    def __init__(
+        self, stages: Mapping[int, Stage], specs: Mapping[int, TensorSpec], transport: Transport
+    ) -> None:
+        self._stages, self._specs, self._transport = stages, specs, transport
+        self._stored: dict[tuple[int, int], Tensor] = {}
+
+    def make_room(self, stored: Stored) -> None:
+        """Wait until what takes its place elsewhere has left, then post what comes into that."""
+        for message in stored.left:
+            self._transport.wait_until_left(message)
+        for message in stored.posts:
+            self._transport.post(message)
+
+    def store(self, step: Step) -> None:
+        """An op of a stage that stores: F takes in, the backward hands back as it came."""
+        place, stored = (step.op.stage, step.op.microbatch), step.stored
+        if stored.awaits is not None:
+            self._stored[place] = self._transport.receive(stored.awaits)
+        if stored.sends is not None:
+            self._transport.send(stored.sends, self._stored.pop(place), is_buffer=True)
+
+    def prepare(self, step: Step) -> Tensor | None:
+        """Before an op that computes: give F a buffer to fill, or a backward its own, which is returned."""
+        stored, microbatch = step.stored, step.op.microbatch
+        if stored.sends is not None:
+            buffer = self._transport.buffers.take(self._specs[stored.sends.consumer.stage])
+            self._evicting(step).provide(microbatch, buffer)
+        if stored.awaits is None:
+            return None
+        buffer = self._transport.receive(stored.awaits)
+        self._evicting(step).bring_back(microbatch, buffer)
+        return buffer
+
+    def take_away(self, step: Step) -> bool:
+        """Behind an op that computes: send off what F has kept; whether there was such."""
+        if step.stored.sends is None:
+            return False
+        buffer = self._evicting(step).take_away(step.op.microbatch)
+        self._transport.send(step.stored.sends, buffer, is_buffer=True)
+        return True
+
+    def _evicting(self, step: Step) -> EvictingStage:
+        stage = self._stages[step.op.stage]
+        assert isinstance(stage, EvictingStage), "routes say which evict"
+        return stage
