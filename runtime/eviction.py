@@ -1,11 +1,11 @@
 """Stages whose activations other ranks store: what F keeps leaves behind it and is back for the backward.
 
-Whatever autograd keeps of such a microbatch's forward is copied, as it comes up, into one buffer, each storage
-once; where nothing else holds the original it is gone at once. The buffer leaves behind F, waits on the other
-rank, and comes back before the backward, which finds in it all that was kept, bit for bit. So one message takes
-it away and one brings it back (the idea: BPipe, Kim et al., ICML 2023). Parameters, buffers of the module and
-the batch stay where they are, for they do anyway; so does what a loss keeps, and what an autograd function
-keeps without autograd's knowledge.
+Whatever autograd keeps of such a microbatch's forward is copied, as it comes up, into one buffer, each
+storage once; where nothing else holds the original it is gone at once. The buffer leaves behind F, waits on
+the other rank, and comes back before the backward, which finds in it all that was kept, bit for bit. So one
+message takes it away and one brings it back (the idea: BPipe, Kim et al., ICML 2023). The module's parameters
+and buffers and the batch stay, for they would anyway; so do what a loss keeps, and what an autograd function
+keeps without telling autograd.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BACKWARDS = (OpKind.B, OpKind.BW)
 class _Laid(NamedTuple):
     """Where in the buffer a tensor is, and how it lies there."""
 
-    start_bytes: int
+    start_bytes: int | torch.SymInt
     dtype: torch.dtype
     shape: torch.Size
     stride: tuple[int, ...]
@@ -84,7 +84,7 @@ class _Shelf:
             return kept
         assert self.buffer is not None, "it is back before the backward"
         tensor = torch.empty(0, dtype=kept.dtype, device=self.buffer.device)
-        offset = kept.start_bytes // tensor.element_size()
+        offset = kept.start_bytes // tensor.element_size()  # starts are aligned
         return tensor.set_(self.buffer.untyped_storage(), offset, kept.shape, kept.stride)
 
     def forget(self) -> None:

@@ -1,16 +1,16 @@
 """When receives are posted, and when what other ranks store must have left: time and memory decide.
 
 A receive is posted before the op that is running when its message is made, so that the message finds its
-buffer. What a stage keeps and another rank stores (:mod:`runtime.eviction`) is as large as all activations of a
-microbatch, and a document counts it on neither side while it is on its way. So that no rank holds more than
-planned, such a receive is posted no earlier than the memory of the ops before its own allows, and an op that
-would exceed it waits until what was sent has left. Memory is that of the document's costs; what a rank may hold
-is its limit, and without one the most that the document lets it hold. A transfer that finds no room does not
-overlap what is computed: a limit higher by what one microbatch keeps gives it room.
+buffer. What a stage keeps and another rank stores (:mod:`runtime.eviction`) is as large as all activations
+of a microbatch, and a document counts it on neither side while it is on its way. So that no rank holds more
+than planned, such a receive is posted no earlier than the memory of the ops before its own allows, and an op
+that would exceed it waits until what was sent has left. Memory is that of the document's costs; what a rank
+may hold is its limit, and without one the most that the document lets it hold. A transfer that finds no room
+does not overlap what is computed: a limit higher by what one microbatch keeps gives it room.
 
 Nobody waits for ever. Messages of one direction are posted in their order, each before its consumer at the
-latest. An op waits for departures only where all that its rank has sent until then is posted by ops that stand
-earlier in the global order; where it is not, the wait comes later, and memory gives way.
+latest. An op waits for departures only where all that its rank has sent until then is posted by ops that
+stand earlier in the global order; where it is not, the wait comes later, and memory gives way.
 """
 
 from __future__ import annotations
@@ -48,11 +48,9 @@ def plan_rank_within_memory(problem: Problem, orders: RankOrders, rank: int) -> 
     waiting: list[set[int]] = [set() for _ in orders]  # by rank: the ops that wait for departures
     while True:
         rooms = [Room(problem, each, order) for each, order in enumerate(orders)]
-        posted = [room.receive(*given) for room, *given in zip(rooms, plans, waiting, strict=True)]
+        posted = [room.receive(plan, at) for room, plan, at in zip(rooms, plans, waiting, strict=True)]
         reached = {
-            message: place[plan[post.step].op]
-            if post.is_late
-            else (place[plan[post.step - 1].op] if post.step else -1)
+            message: place[plan[post.behind].op] if post.behind >= 0 else -1
             for plan, posts in zip(plans, posted, strict=True)
             for message, post in posts.items()
         }
@@ -68,6 +66,11 @@ class Post(NamedTuple):
 
     step: int
     is_late: bool
+
+    @property
+    def behind(self) -> int:
+        """The op that its rank has reached by then, waits included; -1 from the start on."""
+        return self.step if self.is_late else self.step - 1
 
 
 class Room:

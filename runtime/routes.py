@@ -1,9 +1,9 @@
 """What passes from which stage to which: a plain chain, several directions, sequence slices, storage.
 
 The stages of a document are numbered through; what the runtime needs to know of each is which stage of the
-model it runs, which slice of the sequence, and for every microbatch the stages beside it. A stage that another
-of the same stage of the model feeds computes nothing: it *stores* what that one keeps of its microbatches, from
-its F, which takes it in, to its backward, which hands it back (:mod:`runtime.eviction`).
+model it runs, which slice of the sequence, and for every microbatch the stages beside it. A stage that
+another of the same stage of the model feeds computes nothing: it *stores* what that one keeps of its
+microbatches, from its F, which takes it in, to its backward, which hands it back (:mod:`runtime.eviction`).
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Routes:
         """Whether each stage that stores does so for one that computes, and is the only one."""
         if storing and self.num_slices > 1:
             raise InputError(
-                f"stage {storing[0]} stores what another keeps, and there are sequence slices, which need what "
-                "earlier ones keep where they are: give a schedule with the one or the other"
+                f"stage {storing[0]} stores what another keeps, and there are sequence slices, which need "
+                "on their rank what earlier ones keep: give a schedule with the one or the other"
             )
         stored: dict[int, int] = {}  # by the stage that computes
         for stage in storing:
@@ -151,13 +151,12 @@ class Routes:
             if given != [wanted]:
                 raise InputError(
                     f"stage {stage} stores microbatch {microbatch} and is fed by {_listed(given)} and not by "
-                    f"{_listed([wanted])}, which computes it: the runtime stores what computing keeps; give a "
-                    "schedule of that"
+                    f"{_listed([wanted])}, which computes it: feed a stage that stores by that one alone"
                 )
             if (first := stored.setdefault(wanted, stage)) != stage:
                 raise InputError(
-                    f"stages {first} and {stage} both store what stage {wanted} keeps of microbatch {microbatch}: "
-                    "give a schedule in which one does"
+                    f"stages {first} and {stage} both store what stage {wanted} keeps of microbatch "
+                    f"{microbatch}: give a schedule in which one does"
                 )
 
     def _check_inputs(self, microbatch: int, stage: int, at: Mapping[tuple[int, int], int]) -> None:
