@@ -222,7 +222,7 @@ def agree_on_storage(
             ways = {op.kind: op.microbatch for op in order if op.stage == stage and op.kind in _BACKWARDS}
             with torch.autocast(world.device.type, autocast, enabled=autocast is not None):
                 sizes = [one.measure(i, specs[stage], world.device) for i in ways.values()]
-            bulletin.put(_key(world, stage), str(max(sizes)))
+            bulletin.put(_key(world, stage), str(max(1, *sizes)))
     found: dict[int, TensorSpec] = {}
     ranks = routes.problem.stage_to_rank
     for store in sorted(routes.storing):

@@ -15,7 +15,7 @@ stand earlier in the global order; where it is not, the wait comes later, and me
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -138,17 +138,19 @@ class Room:
             Of every op.
         """
         found: dict[int, list[Message]] = defaultdict(list)
-        latest = -1
+        leaving: deque[tuple[Message, int]] = deque()  # with the last place by which it can have left
+        under_way, latest = 0, -1
         for n, step in enumerate(plan):
-            for message in (step.sends, step.stored.sends):
-                if message is None:
-                    continue
-                latest = max(latest, reached[message])
-                if message.is_stored:
-                    full = self._first_without_room(message, n + 1)
-                    safe = next((k for k in range(full, len(plan)) if place[plan[k].op] > latest), len(plan))
-                    self._occupy(message, range(n + 1, safe))
-                    found[safe].append(message)
+            while leaving and self._held[n] + under_way > self._most and leaving[0][1] < place[step.op]:
+                message, _ = leaving.popleft()
+                under_way -= self._bytes(message)
+                found[n].append(message)
+            for sent in (step.sends, step.stored.sends):
+                if sent is not None:
+                    latest = max(latest, reached[sent])
+            if step.stored.sends is not None:
+                leaving.append((step.stored.sends, latest))
+                under_way += self._bytes(step.stored.sends)
         return found
 
     def _bytes(self, message: Message) -> int:
@@ -161,13 +163,6 @@ class Room:
         while step > soonest and self._held[step - 1] + self._bytes(message) <= self._most:
             step -= 1
         return step
-
-    def _first_without_room(self, message: Message, start: int) -> int:
-        """The first op from ``start`` on beside which a message cannot be there."""
-        exceeds = (
-            n for n in range(start, len(self._held)) if self._held[n] + self._bytes(message) > self._most
-        )
-        return next(exceeds, len(self._held))
 
     def _occupy(self, message: Message, steps: Iterable[int]) -> None:
         for n in steps:

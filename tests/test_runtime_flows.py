@@ -9,10 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.gradients import Exchange
-from runtime.routes import Routes
 from runtime.stage import Division
 from synth.baselines import baseline_schedule
-from synth.errors import InputError
 from synth.memory import serial_orders
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
@@ -122,12 +120,6 @@ def test_baselines_of_flows_give_the_gradients_of_one_process(pool, name, divisi
     schedule = baseline_schedule(name, uniform_problem(4, 8, LONGER, transfer_ticks=1))
     case = FlowCase(schedule=schedule, division=division, steps=2)
     check(pool.run(4, flow_against_reference, case), exact=name != "seq1f1b")
-
-
-def test_stages_that_store_are_refused():
-    schedule = baseline_schedule("bpipe", uniform_problem(4, 8, LONGER, transfer_ticks=1))
-    with pytest.raises(InputError, match="no stages that store what others keep; give a schedule of those"):
-        Routes(schedule.problem)
 
 
 @given(flows_with_orders(), st.sampled_from(Division), st.sampled_from(["llama", "running", "carrying"]))
