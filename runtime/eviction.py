@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from runtime.bulletin import Bulletin
+from runtime.clock import Recorder
 from runtime.communication import Step, Stored
 from runtime.randomness import seeded
 from runtime.routes import Routes
@@ -261,13 +262,16 @@ class Storage:
         for message in stored.posts:
             self._transport.post(message)
 
-    def store(self, step: Step) -> None:
+    def store(self, step: Step, recorder: Recorder) -> None:
         """An op of a stage that stores: F takes in, the backward hands back as it came."""
         place, stored = (step.op.stage, step.op.microbatch), step.stored
-        if stored.awaits is not None:
-            self._stored[place] = self._transport.receive(stored.awaits)
+        came = None if stored.awaits is None else self._transport.receive(stored.awaits)
+        recorder.begin(step.op)  # as with other ops, it does not run while it waits
+        if came is not None:
+            self._stored[place] = came
         if stored.sends is not None:
             self._transport.send(stored.sends, self._stored.pop(place), is_buffer=True)
+        recorder.end()
 
     def prepare(self, step: Step) -> Tensor | None:
         """Before an op that computes: give F a buffer to fill, or a backward its own, which is returned."""

@@ -123,9 +123,7 @@ class StepRun:
             self._have.transport.post(message)
         self._storage.make_room(step.stored)
         if step.op.stage in self._have.routes.storing:
-            self._recorder.begin(step.op)
-            self._storage.store(step)
-            self._recorder.end()
+            self._storage.store(step, self._recorder)
             return
         given = self._take(step)
         if (back := self._storage.prepare(step)) is not None:

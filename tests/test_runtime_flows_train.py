@@ -1,4 +1,4 @@
-"""The example by documents of directions, slices and storage: as by a chain, resumed by one another, timelines."""
+"""The example by documents of directions, slices and storage: as by a chain, resumed by another, timelines."""
 
 import re
 
@@ -48,7 +48,7 @@ def run(pool, count, path, *arguments):
 
 def test_flows_train_as_a_chain_does_and_resume_one_another(pool, documents, tmp_path):
     """A checkpoint is by stage of the model, whoever holds it."""
-    whole = run(pool, 2, documents["chain"], "--steps", "8")
+    whole = run(pool, 2, documents["chain"], "--steps", str(2 * len(SCHEDULES)))
     folder, found = str(tmp_path / "checkpoints"), []
     for n, name in enumerate(SCHEDULES):
         more = ["--steps", "2", "--checkpoints", folder] + (["--resume", folder] if n else [])
