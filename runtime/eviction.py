@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from runtime.communication import Step, Stored
 from runtime.randomness import seeded
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
-from runtime.stage import Division, Stage
+from runtime.stage import Stage
 from runtime.transport import Transport
 from runtime.world import World
 from synth.ops import Op, OpKind
@@ -52,12 +52,15 @@ class _Shelf:
     ----------
     staying
         The addresses of storages that stay.
+    given
+        The address of the input's, whose memory is used again once F is over.
     buffer
         Where the others are laid, bytes; what does not fit stays. None to see only how many they are.
     """
 
-    def __init__(self, staying: frozenset[int], buffer: Tensor | None) -> None:
-        self._staying, self.buffer, self._measures = staying, buffer, buffer is None
+    def __init__(self, staying: frozenset[int], given: int, buffer: Tensor | None) -> None:
+        self._staying, self._given = staying, given
+        self.buffer, self._measures = buffer, buffer is None
         self._starts: dict[int, int] = {}
         self._seen: list[StorageWeakRef] = []  # so that no other storage gets the name of one that is gone
         self.size_bytes = 0
@@ -65,19 +68,24 @@ class _Shelf:
     def pack(self, tensor: Tensor) -> Tensor | _Laid:
         """What autograd keeps in place of a tensor."""
         if not self._goes(tensor):
-            return tensor.detach()  # an output that keeps itself would never go
+            return self.keep(tensor)
         storage = StorageWeakRef(tensor.untyped_storage())
         start = self._starts.get(storage.cdata)
         if start is None:
             start = self._lay(tensor.untyped_storage())
             if start is None:
-                return tensor.detach()
+                return self.keep(tensor)
             self._starts[storage.cdata] = start
             self._seen.append(storage)
         if self._measures:
             return tensor.detach()
         begins = start + tensor.storage_offset() * tensor.element_size()
         return _Laid(begins, tensor.dtype, tensor.shape, tensor.stride())
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """A tensor that stays, outside of its graph: an output that keeps itself would never go."""
+        is_given = _address(tensor) == self._given and self._given not in self._staying
+        return tensor.detach().clone() if is_given else tensor.detach()
 
     def unpack(self, kept: Tensor | _Laid) -> Tensor:
         """The tensor again."""
@@ -93,12 +101,11 @@ class _Shelf:
         self._starts, self._seen = {}, []
 
     def _goes(self, tensor: Tensor) -> bool:
-        is_plain = type(tensor) is Tensor and tensor.layout is torch.strided
-        if not is_plain or tensor.is_conj() or tensor.is_neg():
+        if not _is_plain(tensor) or tensor.is_conj() or tensor.is_neg():
             return False
         storage = tensor.untyped_storage()
         here = self.buffer is None or tensor.device == self.buffer.device
-        return here and storage.nbytes() > 0 and storage.data_ptr() not in self._staying
+        return here and storage.nbytes() > 0 and _address(tensor) not in self._staying
 
     def _lay(self, storage: torch.UntypedStorage) -> int | None:
         """Copy a storage into the buffer; where it begins there, None where it does not fit."""
@@ -120,16 +127,8 @@ class EvictingStage(Stage):
     Takes what :class:`~runtime.stage.Stage` does.
     """
 
-    def __init__(
-        self,
-        index: int,
-        module: nn.Module,
-        division: Division | None = None,
-        *,
-        divides: bool = True,
-        recompute: bool = False,
-    ) -> None:
-        super().__init__(index, module, division, divides=divides, recompute=recompute)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._buffers: dict[int, Tensor] = {}
         self._shelves: dict[int, _Shelf] = {}
 
@@ -167,14 +166,14 @@ class EvictingStage(Stage):
         staying = [*self.module.parameters(), *self.module.buffers()]
         if self.index == 0:
             staying.append(x)  # the batch
-        return _Shelf(frozenset(tensor.untyped_storage().data_ptr() for tensor in staying), buffer)
+        return _Shelf(frozenset(map(_address, staying)), _address(x), buffer)
 
     def _forward_onto(
         self, shelf: _Shelf, microbatch: int, x: Tensor, finish: Callable[[Tensor], Tensor] | None
     ) -> Tensor:
         def finish_here(y: Tensor) -> Tensor:
             assert finish is not None
-            with saved_tensors_hooks(Tensor.detach, lambda kept: kept):
+            with saved_tensors_hooks(shelf.keep, lambda kept: kept):
                 return finish(y)
 
         with saved_tensors_hooks(shelf.pack, shelf.unpack):
@@ -184,6 +183,15 @@ class EvictingStage(Stage):
         if leaf.requires_grad:  # its gradient arrives there, for which its shape is enough
             leaf.data = torch.empty(1, dtype=leaf.dtype, device=leaf.device).expand(leaf.shape)
         return y
+
+
+def _address(tensor: Tensor) -> int:
+    """Where a tensor's storage is; 0 for those of another kind, which have none of their own."""
+    return tensor.untyped_storage().data_ptr() if _is_plain(tensor) else 0
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
 
 
 @contextmanager

@@ -239,10 +239,9 @@ def make_stages(
     for stage in own:
         model_stage = routes.model_stage(stage)
         module, divides = modules[model_stage], model_stage in with_division
-        if stage in routes.evicting:
-            made[stage] = EvictingStage(model_stage, module, division, divides=divides, recompute=recompute)
-        elif routes.num_slices == 1:
-            made[stage] = Stage(model_stage, module, division, divides=divides, recompute=recompute)
+        if routes.num_slices == 1:
+            kind = EvictingStage if stage in routes.evicting else Stage
+            made[stage] = kind(model_stage, module, division, divides=divides, recompute=recompute)
         else:
             check_sliceable(model_stage, module)
             past = pasts[model_stage]

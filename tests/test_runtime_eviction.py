@@ -210,6 +210,29 @@ def test_nothing_is_left_between_forward_and_backward(recompute):
     assert HostAllocator().watch(forward).net == leaf_bytes + random_state
 
 
+class Handed(nn.Module):
+    """Gives its input back, or keeps it in a way that stays."""
+
+    def forward(self, x):
+        return x if self.training else (x * torch._neg_view(x)).view_as(x)
+
+
+@pytest.mark.parametrize("is_handed_through", [True, False])
+def test_input_may_be_overwritten_whoever_keeps_it(is_handed_through):
+    """Its memory is used again behind F; a loss, or a view that stays, has its own by then."""
+    module, expected = Handed().train(is_handed_through), []
+    for kind in (Stage, EvictingStage):
+        stage, x = kind(1, module, divides=False), torch.linspace(1, 2, 6)
+        if kind is EvictingStage:
+            stage.provide(0, torch.empty(1, dtype=torch.uint8))
+        stage.forward(0, x, lambda y: (y * y).sum())
+        if kind is EvictingStage:
+            x.fill_(float("nan"))
+            stage.bring_back(0, stage.take_away(0))
+        expected.append(stage.backward(0, torch.tensor(1.0)))
+    assert torch.equal(*expected)
+
+
 def test_what_does_not_fit_stays():
     """A module that keeps more than it did when it was measured is still right."""
     torch.manual_seed(0)
@@ -220,7 +243,9 @@ def test_what_does_not_fit_stays():
     assert stage.measure(0, TensorSpec.of(x), x.device) > size
     stage.provide(0, torch.empty(size, dtype=torch.uint8))
     torch.manual_seed(1)
-    stage.forward(0, x)
+    given = x.clone()
+    stage.forward(0, given)
+    given.fill_(float("nan"))
     stage.bring_back(0, stage.take_away(0).clone())
     found = stage.backward(0, torch.ones(6, 8))
     torch.manual_seed(1)

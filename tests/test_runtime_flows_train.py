@@ -1,4 +1,4 @@
-"""The example by documents of directions, slices and storage: as by a chain, resumed by another, timelines."""
+"""The example by documents of directions, slices and storage: as by a chain, resumed by one another."""
 
 import re
 
