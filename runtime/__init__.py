@@ -9,7 +9,8 @@ From plan to step
     :mod:`runtime.shapes` (what ranks agree on before the first step), :mod:`runtime.randomness`
 Beyond a chain of stages
     :mod:`runtime.routes` (which stage of the document runs what of the model, and is fed by which),
-    :mod:`runtime.eviction` (activations that other ranks store), :mod:`runtime.posting` (when they pass),
+    :mod:`runtime.eviction` (activations that leave), :mod:`runtime.storage` (ranks that store those of
+    others), :mod:`runtime.posting` (when they pass),
     :mod:`runtime.slices` and :mod:`runtime.cuts` (sequence slices), :mod:`runtime.replicas` (the weights of
     several directions)
 Divided backward

@@ -10,7 +10,7 @@ keeps without telling autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,21 +19,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from runtime.bulletin import Bulletin
-from runtime.clock import Recorder
-from runtime.communication import Step, Stored
 from runtime.randomness import seeded
-from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.stage import Stage
-from runtime.transport import Transport
-from runtime.world import World
-from synth.ops import Op, OpKind
 
 _ALIGNMENT = 64
 """Bytes; kernels may sum in another order where a tensor begins elsewhere."""
-
-_BACKWARDS = (OpKind.B, OpKind.BW)
 
 
 class _Laid(NamedTuple):
@@ -202,106 +193,3 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         for buffer, content in before:
             buffer.copy_(content)
-
-
-def agree_on_storage(
-    routes: Routes,
-    stages: Mapping[int, Stage],
-    specs: Mapping[int, TensorSpec],
-    order: Sequence[Op],
-    world: World,
-    bulletin: Bulletin,
-    autocast: torch.dtype | None,
-) -> dict[int, TensorSpec]:
-    """What passes to the stages that store, and back: those on this rank, and those that store for it.
-
-    Parameters
-    ----------
-    routes, stages, specs
-        This rank's stages, and what each takes.
-    order
-        Its ops: whether a backward is divided may change what is kept for it.
-    world, bulletin
-        Over what ranks agree.
-    autocast
-        How stages compute.
-    """
-    for stage, one in stages.items():
-        if isinstance(one, EvictingStage):
-            ways = {op.kind: op.microbatch for op in order if op.stage == stage and op.kind in _BACKWARDS}
-            with torch.autocast(world.device.type, autocast, enabled=autocast is not None):
-                sizes = [one.measure(i, specs[stage], world.device) for i in ways.values()]
-            bulletin.put(_key(world, stage), str(max(1, *sizes)))
-    found: dict[int, TensorSpec] = {}
-    ranks = routes.problem.stage_to_rank
-    for store in sorted(routes.storing):
-        sources = routes.stored_for(store)
-        if sources and world.rank in {ranks[stage] for stage in (store, *sources)}:
-            notes = [bulletin.read(_key(world, stage), f"what stage {stage} keeps") for stage in sources]
-            found[store] = TensorSpec((max(map(int, notes)),), torch.uint8)
-    return found
-
-
-def _key(world: World, stage: int) -> str:
-    return f"kept/{world.replica}/{stage}"
-
-
-class Storage:
-    """What a rank does in a step with what is stored elsewhere, and what it stores.
-
-    Parameters
-    ----------
-    stages, specs
-        Its stages, and what passes to those that store.
-    transport
-        Carries it.
-    """
-
-    def __init__(
-        self, stages: Mapping[int, Stage], specs: Mapping[int, TensorSpec], transport: Transport
-    ) -> None:
-        self._stages, self._specs, self._transport = stages, specs, transport
-        self._stored: dict[tuple[int, int], Tensor] = {}
-
-    def make_room(self, stored: Stored) -> None:
-        """Wait until what takes its place elsewhere has left, then post what comes into that."""
-        for message in stored.left:
-            self._transport.wait_until_left(message)
-        for message in stored.posts:
-            self._transport.post(message)
-
-    def store(self, step: Step, recorder: Recorder) -> None:
-        """An op of a stage that stores: F takes in, the backward hands back as it came."""
-        place, stored = (step.op.stage, step.op.microbatch), step.stored
-        came = None if stored.awaits is None else self._transport.receive(stored.awaits)
-        recorder.begin(step.op)  # as with other ops, it does not run while it waits
-        if came is not None:
-            self._stored[place] = came
-        if stored.sends is not None:
-            self._transport.send(stored.sends, self._stored.pop(place), is_buffer=True)
-        recorder.end()
-
-    def prepare(self, step: Step) -> Tensor | None:
-        """Before an op that computes: give F a buffer to fill, or a backward its own, which is returned."""
-        stored, microbatch = step.stored, step.op.microbatch
-        if stored.sends is not None:
-            buffer = self._transport.buffers.take(self._specs[stored.sends.consumer.stage])
-            self._evicting(step).provide(microbatch, buffer)
-        if stored.awaits is None:
-            return None
-        buffer = self._transport.receive(stored.awaits)
-        self._evicting(step).bring_back(microbatch, buffer)
-        return buffer
-
-    def take_away(self, step: Step) -> bool:
-        """Behind an op that computes: send off what F has kept; whether there was such."""
-        if step.stored.sends is None:
-            return False
-        buffer = self._evicting(step).take_away(step.op.microbatch)
-        self._transport.send(step.stored.sends, buffer, is_buffer=True)
-        return True
-
-    def _evicting(self, step: Step) -> EvictingStage:
-        stage = self._stages[step.op.stage]
-        assert isinstance(stage, EvictingStage), "routes say which evict"
-        return stage

@@ -18,7 +18,6 @@ from torch import distributed as dist
 from runtime.bulletin import Bulletin
 from runtime.clock import make_recorder
 from runtime.cuts import Cuts
-from runtime.eviction import agree_on_storage
 from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
 from runtime.posting import plan_rank_within_memory
@@ -28,6 +27,7 @@ from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.slices import make_stages
 from runtime.stage import Division, Stage
+from runtime.storage import StoringRun, agree_on_storage
 from runtime.transport import Transport
 from runtime.watch import Watch
 from runtime.world import World
@@ -243,7 +243,8 @@ class PipelineRunner:
             self._check_inputs(inputs)
             targets = self._split("target", target) if self.holds_last_stage else ()
             self._check_targets(targets)
-            run = StepRun(self._equipment, self._recorder, self.completed_steps, inputs, targets)
+            kind = StoringRun if self.routes.storing else StepRun
+            run = kind(self._equipment, self._recorder, self.completed_steps, inputs, targets)
             for step in self._plan:
                 self._doing = f"{step.op} of step {self.completed_steps}"
                 run.run(step)

@@ -16,7 +16,6 @@ from runtime.clock import Recorder
 from runtime.communication import Step
 from runtime.cuts import Cuts
 from runtime.errors import LossError
-from runtime.eviction import Storage
 from runtime.gradients import Gradients
 from runtime.randomness import seeded
 from runtime.replicas import Groups
@@ -98,7 +97,6 @@ class StepRun:
         self._handed: dict[tuple[bool, int, int], Tensor] = {}  # within the rank: is F, stage, microbatch
         self._borrowed: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         self._reducing: list[dist.Work] = []
-        self._storage = Storage(equipment.stages, equipment.specs, equipment.transport)
         # What the loss of one microbatch counts in the mean over all: the gradient that backward starts from.
         self._loss_weight = 1 / (equipment.problem.num_microbatches * equipment.world.num_replicas)
         stages = equipment.stages
@@ -121,19 +119,13 @@ class StepRun:
         """One op: receive, compute, hand on."""
         for message in step.posts:
             self._have.transport.post(message)
-        self._storage.make_room(step.stored)
-        if step.op.stage in self._have.routes.storing:
-            self._storage.store(step, self._recorder)
-            return
         given = self._take(step)
-        if (back := self._storage.prepare(step)) is not None:
-            self._borrowed[step.op.stage, step.op.microbatch].append(back)
         self._recorder.begin(step.op)
         made = self._ops[step.op.kind](step.op, given)
         self._recorder.end()
         if made is not None:
             self._hand_on(step, made)
-        if self._storage.take_away(step) or step.op.kind in (OpKind.W, OpKind.BW):
+        if step.op.kind in (OpKind.W, OpKind.BW):
             for buffer in self._borrowed.pop((step.op.stage, step.op.microbatch), ()):
                 self._have.transport.buffers.give_back(buffer)
         for model_stage in step.sums:
