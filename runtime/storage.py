@@ -1,4 +1,4 @@
-"""Steps in which ranks store what others keep: what passes, how large it is, and what each op does with it."""
+"""Steps in which ranks store what others keep: what passes, how large it is, and what an op does with it."""
 
 from __future__ import annotations
 

@@ -20,12 +20,13 @@ from synth.baselines import baseline_problem, baseline_schedule
 from synth.document import read_timeline
 from synth.feed import Feed
 from synth.ops import OpKind
+from synth.placement import Placement
 from synth.problem import uniform_problem
 from synth.schedule import peak_memory_bytes
 from synth.search.synthesizer import synthesize
 from synth.timing import schedule_orders
 from tests.builders import DIVIDED, EITHER, UNDIVIDED
-from tests.flow_builders import Evicted, drawn, evicting, evictions_with_orders
+from tests.flow_builders import Evicted, drawn, evicting, evictions_with_orders, two_directions
 from tests.runtime_cases import mixed_stage
 from tests.runtime_flow_cases import (
     DEEP_COUNT,
@@ -107,6 +108,20 @@ def test_replicas_evict_each_for_itself(pool):
     problem = evicting(2, 3, {0: Evicted((1, 2), 1)}, stage=EITHER)
     case = FlowCase(schedule=drawn(problem), exchange=Exchange.REDUCE_SCATTER)
     check(pool.run(4, flow_against_reference, case), tolerance=1e-12)
+
+
+def test_a_direction_may_store_for_the_other(pool):
+    """Rank 1 holds a replica of the weights, and beside it what rank 0 keeps of the other direction."""
+    two = two_directions(2, 2)
+    store = Feed(inputs=(0,), microbatches=(0, 1), model_stage=0)
+    problem = replace(
+        two,
+        placement=Placement.explicit((*two.stage_to_rank, 1)),
+        stages=(*two.stages, EITHER),
+        feeds=(*two.feeds, store),
+    )
+    case = FlowCase(schedule=drawn(problem), model="mixed", dropout=0.3)
+    check(pool.run(2, flow_against_reference, case), tolerance=1e-12)
 
 
 def test_a_rank_may_only_store(pool):
