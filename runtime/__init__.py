@@ -1,13 +1,16 @@
 """Executes schedule documents with ``torch.distributed``: needs torch and ``synth.document``, no solver.
 
 From plan to step
-    :mod:`runtime.communication` (which rank sends what when, from the document alone),
+    :mod:`runtime.communication` (which rank sends what when, from the document alone) of
+    :mod:`runtime.orders` that hold all ops,
     :mod:`runtime.executor` (:class:`~runtime.executor.PipelineRunner` walks a rank's ops) and
     :mod:`runtime.one_step` (what each takes and where its result goes),
     :mod:`runtime.stage` (F, B, W and BW of one module), :mod:`runtime.preparation` and
     :mod:`runtime.shapes` (what ranks agree on before the first step), :mod:`runtime.randomness`
 Beyond a chain of stages
     :mod:`runtime.routes` (which stage of the document runs what of the model, and is fed by which),
+    :mod:`runtime.eviction` (activations that leave), :mod:`runtime.storage` (ranks that store those of
+    others), :mod:`runtime.posting` (when they pass),
     :mod:`runtime.slices` and :mod:`runtime.cuts` (sequence slices), :mod:`runtime.replicas` (the weights of
     several directions)
 Divided backward

@@ -7,25 +7,30 @@ sequence, because every rank derives it from the same document (they compare it 
 function. So no two ranks can disagree, and messages need no tags. Posting a receive never waits, and an op
 waits only for a message whose producer stands earlier in the global order, so the first op in it that has not
 run can always run: nothing deadlocks. Sums of gradients are started in one order too, that in which the last
-of their parts are ready; starting one never waits either.
+of their parts are ready; starting one never waits either. Where ranks store what others keep, receives may be
+posted later and ops wait for departures: :mod:`runtime.posting` says why that holds no one up for ever.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import chain
 from typing import NamedTuple
 
-from synth.errors import DeadlockError, InvalidOrdersError, WaitingRank
-from synth.ops import PASSES, Op, OpKind, RankOrders, TimedOp
+from runtime.orders import check_orders
+from runtime.routes import storing_stages
+from synth.errors import DeadlockError, WaitingRank
+from synth.ops import Op, OpKind, RankOrders, TimedOp
 from synth.problem import Problem
 
 
 class Message(NamedTuple):
     """What one op hands to an op of another rank: an activation behind F, a gradient behind B or BW.
+
+    To and from a stage that stores it is what the other keeps of a microbatch.
 
     Parameters
     ----------
@@ -35,6 +40,8 @@ class Message(NamedTuple):
         The op that makes it and the op that needs it.
     sender, receiver
         Their pipeline ranks.
+    is_stored
+        Whether it goes to a stage that stores, or comes from one.
     """
 
     number: int
@@ -42,6 +49,29 @@ class Message(NamedTuple):
     consumer: Op
     sender: int
     receiver: int
+    is_stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an op has to do with storage on other ranks (:mod:`runtime.posting`).
+
+    Parameters
+    ----------
+    left
+        Messages of this rank that must have left before the op, and before ``posts``.
+    posts
+        Further receives to post, in this order.
+    awaits
+        The message that brings back what F kept, or to storage what it takes in.
+    sends
+        The message that takes it away, or from storage hands it back.
+    """
+
+    left: tuple[Message, ...] = ()
+    posts: tuple[Message, ...] = ()
+    awaits: Message | None = None
+    sends: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +91,8 @@ class Step:
     sums
         The stages of the model whose gradients it starts to sum over their replicas, in this order: this
         rank adds nothing to them any more.
+    stored
+        What it has to do with storage.
     """
 
     op: Op
@@ -68,6 +100,7 @@ class Step:
     awaits: Message | None
     sends: Message | None
     sums: tuple[int, ...]
+    stored: Stored = Stored()
 
 
 def plan_rank(problem: Problem, orders: RankOrders, rank: int) -> tuple[Step, ...]:
@@ -96,58 +129,33 @@ def plan_rank(problem: Problem, orders: RankOrders, rank: int) -> tuple[Step, ..
     messages = plan_messages(problem, in_order)
     at = {timed.op: timed for timed in times}
     posts = _posts(orders[rank], [message for message in messages if message.receiver == rank], at)
-    awaits = {message.consumer: message for message in messages}
-    sends = {message.producer: message for message in messages}
+    handed = [message for message in messages if not message.is_stored]
+    awaits = {message.consumer: message for message in handed}
+    sends = {message.producer: message for message in handed}
     sums = plan_sums(problem, in_order, rank)
+    stored = plan_stored(messages, rank)
     return tuple(
-        Step(op, tuple(posts[n]), awaits.get(op), sends.get(op), tuple(sums.get(op, ())))
+        Step(
+            op,
+            tuple(posts[n]),
+            awaits.get(op),
+            sends.get(op),
+            tuple(sums.get(op, ())),
+            stored.get(op, Stored()),
+        )
         for n, op in enumerate(orders[rank])
     )
 
 
-def check_orders(problem: Problem, orders: RankOrders) -> None:
-    """Make sure that orders hold every op of a problem once, on its rank.
-
-    Raises
-    ------
-    InvalidOrdersError
-        Naming the first op that is missing, misplaced or there twice.
-    """
-    carried = [set(problem.microbatches_of(stage)) for stage in range(problem.num_stages)]
-    seen: set[Op] = set()
-    for rank, order in enumerate(orders):
-        for op in order:
-            if op.stage >= problem.num_stages or not _is_run_for(op, carried):
-                raise InvalidOrdersError(f"rank {rank} runs {op}, which the problem lacks")
-            own = problem.stage_to_rank[op.stage]
-            if own != rank:
-                raise InvalidOrdersError(f"rank {rank} runs {op}, which belongs on rank {own}")
-            if op.kind not in dict(problem.stages[op.stage].offered):
-                raise InvalidOrdersError(f"rank {rank} runs {op}, which its stage's costs do not offer")
-            if op in seen:
-                raise InvalidOrdersError(f"rank {rank} runs {op} twice")
-            seen.add(op)
-    for stage, costs in enumerate(problem.stages):
-        for microbatch in problem.microbatches_of(stage):
-            _check_complete(seen, stage, microbatch)
-        if costs.R is not None and Op(OpKind.R, stage, 0) not in seen:
-            raise InvalidOrdersError(f"no rank runs {Op(OpKind.R, stage, 0)}")
-
-
-def _is_run_for(op: Op, carried: Sequence[set[int]]) -> bool:
-    """Whether the op's stage runs that kind of op for its microbatch."""
-    return op.microbatch == 0 if op.kind is OpKind.R else op.microbatch in carried[op.stage]
-
-
-def _check_complete(seen: set[Op], stage: int, microbatch: int) -> None:
-    forward, inputs, weights, whole = (Op(kind, stage, microbatch) for kind in PASSES)
-    if forward not in seen:
-        raise InvalidOrdersError(f"no rank runs {forward}")
-    if [inputs in seen, weights in seen] != [whole not in seen] * 2:
-        given = ", ".join(str(op) for op in (inputs, weights, whole) if op in seen) or "none"
-        raise InvalidOrdersError(
-            f"of {inputs}, {weights} and {whole} {given} is run: run the first two or the last"
-        )
+def plan_stored(messages: Iterable[Message], rank: int) -> dict[Op, Stored]:
+    """What a rank's ops take from storage and give to it."""
+    found: dict[Op, Stored] = {}
+    for message in messages:
+        if message.is_stored and message.sender == rank:
+            found[message.producer] = replace(found.get(message.producer, Stored()), sends=message)
+        elif message.is_stored and message.receiver == rank:
+            found[message.consumer] = replace(found.get(message.consumer, Stored()), awaits=message)
+    return found
 
 
 class Needs:
@@ -278,21 +286,18 @@ def _waiting_rank(rank: int, op: Op, waiting: dict[Op, list[int]]) -> WaitingRan
 
 def plan_messages(problem: Problem, order: list[Op]) -> list[Message]:
     """Every message between ranks, in the global order of their producers; sums of gradients are none."""
-    needs, ranks = Needs(problem, order), problem.stage_to_rank
-    consumer_of = {
-        needed: op
-        for op in order
-        if op.kind is not OpKind.R
-        for needed in needs.of(op)
-        if ranks[needed.stage] != ranks[op.stage]
-    }
+    needs, ranks, storing = Needs(problem, order), problem.stage_to_rank, storing_stages(problem)
+    consumers_of: dict[Op, list[tuple[bool, Op]]] = defaultdict(list)
+    for op in order:
+        for needed in needs.of(op) if op.kind is not OpKind.R else ():
+            if ranks[needed.stage] != ranks[op.stage]:
+                is_stored = op.stage in storing or needed.stage in storing
+                consumers_of[needed].append((is_stored, op))
     found: list[Message] = []
     for producer in order:
-        consumer = consumer_of.get(producer)
-        if consumer is not None:
-            found.append(
-                Message(len(found), producer, consumer, ranks[producer.stage], ranks[consumer.stage])
-            )
+        for is_stored, consumer in sorted(consumers_of[producer]):  # what others compute with comes first
+            sender, receiver = ranks[producer.stage], ranks[consumer.stage]
+            found.append(Message(len(found), producer, consumer, sender, receiver, is_stored))
     return found
 
 
@@ -312,8 +317,9 @@ def plan_sums(problem: Problem, order: list[Op], rank: int) -> dict[Op, list[int
         The pipeline rank.
     """
     ends: dict[int, dict[int, int]] = defaultdict(dict)  # model stage, rank: the place of its last op
+    storing = storing_stages(problem)
     for place, op in enumerate(order):
-        if op.kind in (OpKind.W, OpKind.BW, OpKind.R):
+        if op.kind in (OpKind.W, OpKind.BW, OpKind.R) and op.stage not in storing:
             model_stage = problem.feeds[op.stage].model_stage if problem.feeds else op.stage
             ends[model_stage][problem.stage_to_rank[op.stage]] = place
     found: dict[Op, list[int]] = defaultdict(list)

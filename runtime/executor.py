@@ -17,16 +17,17 @@ from torch import distributed as dist
 
 from runtime.bulletin import Bulletin
 from runtime.clock import make_recorder
-from runtime.communication import plan_rank
 from runtime.cuts import Cuts
 from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
+from runtime.posting import plan_rank_within_memory
 from runtime.preparation import agree_on_specs, check_alike, check_fit, check_same_schedule, meet
 from runtime.replicas import check_own_parameters, check_same_weights, make_groups
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.slices import make_stages
 from runtime.stage import Division, Stage
+from runtime.storage import StoringRun, agree_on_storage
 from runtime.transport import Transport
 from runtime.watch import Watch
 from runtime.world import World
@@ -127,12 +128,14 @@ class PipelineRunner:
             check_fit(self.routes, modules, world)
             check_same_schedule(schedule, world, self.bulletin)
             check_alike("options", self._shared_options(), world, self.bulletin)
-            self._plan = plan_rank(self._problem, schedule.orders, world.rank)
+            self._plan = plan_rank_within_memory(self._problem, schedule.orders, world.rank)
             cuts = Cuts(self.routes.num_slices, microbatch, self.options.slice_positions)
             self._stages = self._make_stages()
             specs = agree_on_specs(
                 self.routes, modules, microbatch, cuts, world, self.bulletin, self.options.autocast
             )
+            order, autocast = schedule.orders[world.rank], self.options.autocast
+            specs |= agree_on_storage(self.routes, self._stages, specs, order, world, self.bulletin, autocast)
             check_same_weights(self.routes, modules, world, self.bulletin)
             if world.num_replicas > 1 or any(len(self.routes.holders(stage)) > 1 for stage in modules):
                 check_own_parameters(self.modules, "replicas sum gradients stage by stage")
@@ -240,7 +243,8 @@ class PipelineRunner:
             self._check_inputs(inputs)
             targets = self._split("target", target) if self.holds_last_stage else ()
             self._check_targets(targets)
-            run = StepRun(self._equipment, self._recorder, self.completed_steps, inputs, targets)
+            kind = StoringRun if self.routes.storing else StepRun
+            run = kind(self._equipment, self._recorder, self.completed_steps, inputs, targets)
             for step in self._plan:
                 self._doing = f"{step.op} of step {self.completed_steps}"
                 run.run(step)

@@ -106,7 +106,7 @@ def agree_on_specs(
     """
     specs: dict[int, TensorSpec] = {}
     kept: dict[int, list[Kept]] = {}  # by stage of the model, what its slices so far keep
-    for stage in routes.problem.stages_by_rank[world.rank]:
+    for stage in routes.computing_on(world.rank):
         model_stage, number = routes.model_stage(stage), routes.slice_of(stage)
         microbatches = routes.problem.microbatches_of(stage)
         source = routes.source(stage, microbatches[0])

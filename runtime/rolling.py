@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from runtime.communication import Message, Needs, Step, check_orders, replay
+from runtime.communication import Message, Needs, Step, replay
+from runtime.orders import check_orders
 from synth.errors import InputError
 from synth.ops import Op, OpKind, RankOrders, TimedOp
 from synth.problem import Problem

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.checkpoint import checkpoint
 
+from runtime.eviction import EvictingStage
 from runtime.native_split import backward_inputs
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec, imagine
@@ -236,13 +237,14 @@ def make_stages(
         When there are slices and a module cannot compute them, or no layer of one defers that is to.
     """
     made: dict[int, Stage] = {}
-    own = routes.problem.stages_by_rank[rank]
+    own = routes.computing_on(rank)
     pasts: dict[int, defaultdict[int, list[Kept]]] = defaultdict(lambda: defaultdict(list))
     for stage in own:
         model_stage = routes.model_stage(stage)
         module, own_divides = modules[model_stage], partial(divides, stage)
         if routes.num_slices == 1:
-            made[stage] = Stage(model_stage, module, division, divides=own_divides, recompute=recompute)
+            kind = EvictingStage if stage in routes.evicting else Stage
+            made[stage] = kind(model_stage, module, division, divides=own_divides, recompute=recompute)
         else:
             check_sliceable(model_stage, module)
             past = pasts[model_stage]

@@ -68,7 +68,7 @@ class Transport:
         self._receivers: dict[int, Waiter] = defaultdict(lambda: Waiter(watch))
         self._sender, self._others = Waiter(watch), Waiter(watch)
         self._posted: dict[Message, tuple[Arrival, Tensor]] = {}
-        self._leaving: list[tuple[Message, Arrival, Tensor]] = []
+        self._leaving: list[tuple[Message, Arrival, Tensor, bool]] = []
 
     def post(self, message: Message) -> None:
         """Make ready to receive a message; returns at once."""
@@ -92,22 +92,30 @@ class Transport:
         """Wait until an operation that is no message is done."""
         self._wait(self._others, self._arrival(self._others, work), what)
 
-    def send(self, message: Message, tensor: Tensor) -> None:
-        """Send off a tensor, which nothing may write any more; returns at once."""
+    def send(self, message: Message, tensor: Tensor, *, is_buffer: bool = False) -> None:
+        """Send off a tensor, which nothing may write any more; returns at once.
+
+        A buffer is given back once it has left.
+        """
         self._let_go()
         if self._host is not None:
-            tensor = self._host.take(TensorSpec.of(tensor)).copy_(tensor)
+            given, tensor = tensor, self._host.take(TensorSpec.of(tensor)).copy_(tensor)
+            if is_buffer:
+                self.buffers.give_back(given)
         peer = self._world.process_of(message.receiver)
         send = partial(dist.isend, tensor, peer, group=self._group(message), tag=message.number)
         work = self._begin(send, partial(_leaving, message))
-        self._leaving.append((message, self._arrival(self._sender, work), tensor))
+        self._leaving.append((message, self._arrival(self._sender, work), tensor, is_buffer))
 
     def finish(self) -> None:
         """Wait until everything sent has left."""
         while self._leaving:
-            message, arrival, _ = self._leaving[0]
-            self._wait(self._sender, arrival, partial(_leaving, message))
-            self._drop_oldest()
+            self._wait_for_oldest()
+
+    def wait_until_left(self, message: Message) -> None:
+        """Wait until a message, and all that was sent before it, has left."""
+        while any(leaving is message for leaving, *_ in self._leaving):
+            self._wait_for_oldest()
 
     def close(self) -> None:
         """End the threads that wait."""
@@ -138,10 +146,17 @@ class Transport:
         while self._leaving and self._has_left(self._leaving[0][1]):
             self._drop_oldest()
 
+    def _wait_for_oldest(self) -> None:
+        message, arrival, *_ = self._leaving[0]
+        self._wait(self._sender, arrival, partial(_leaving, message))
+        self._drop_oldest()
+
     def _drop_oldest(self) -> None:
-        _, _, tensor = self._leaving.pop(0)
+        _, _, tensor, is_buffer = self._leaving.pop(0)
         if self._host is not None:
             self._host.give_back(tensor)
+        elif is_buffer:
+            self.buffers.give_back(tensor)
 
     def _has_left(self, arrival: Arrival) -> bool:
         if self._streams_wait:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
+from synth.feed import Feed
 from synth.flows import Direction, lay_out, with_slices
 from synth.graph import build_graph, carried_microbatches
 from synth.ops import RankOrders
@@ -43,6 +45,41 @@ def sliced(num_ranks=2, num_microbatches=3, num_slices=3) -> Problem:
     return with_slices(plain, [[EITHER] * num_slices] * num_ranks)
 
 
+class Evicted(NamedTuple):
+    """What a stage of a chain evicts: whether by a stage of its own, and who stores which of it."""
+
+    microbatches: tuple[int, ...]
+    rank: int
+    apart: bool = True
+
+
+def evicting(num_ranks, num_microbatches, evicted, *, stage=EITHER, ranks=None) -> Problem:
+    """A chain some of whose stages, by depth, evict microbatches; without a stage apart one does both."""
+    ranks = ranks or range(num_ranks)
+    everything = tuple(range(num_microbatches))
+    made, before = [], ()  # (costs, rank, feed)
+    for depth, rank in enumerate(ranks):
+        leaving = evicted.get(depth)
+        if leaving is None:
+            shares = [everything]
+        elif leaving.apart:
+            shares = [tuple(i for i in everything if i not in leaving.microbatches), leaving.microbatches]
+        else:
+            shares = [everything]
+        here = []
+        for share in filter(None, shares):
+            here.append(len(made))
+            made.append((stage, rank, Feed(inputs=before, microbatches=share, model_stage=depth)))
+        if leaving is not None:
+            stored = Feed(inputs=(here[-1],), microbatches=leaving.microbatches, model_stage=depth)
+            made.append((replace(stage, R=None), leaving.rank, stored))
+        before = tuple(here)
+    stages, placed, feeds = zip(*made, strict=True)
+    plain = uniform_problem(num_ranks, num_microbatches, stage, transfer_ticks=1)
+    placement = Placement.explicit(placed)
+    return replace(plain, placement=placement, stages=stages, feeds=feeds)
+
+
 def random_orders(problem: Problem, seed: int, share: float = 0.5) -> RankOrders:
     """Run any op whose inputs are there, again and again; about that share of the backwards is divided."""
     choose = random.Random(seed)
@@ -75,6 +112,32 @@ def flows(draw) -> Problem:
     directions = [draw(places) for _ in range(count)]
     stage = draw(st.sampled_from([EITHER, SUMMED]))
     return flow(directions, shares, stage=stage, num_slices=draw(st.integers(1, 3)))
+
+
+@st.composite
+def evictions(draw) -> Problem:
+    """Chains of which any stage may evict any of its microbatches to any rank, its own too."""
+    num_ranks, num_microbatches = draw(st.integers(2, 4)), draw(st.integers(1, 4))
+    some = st.sets(st.integers(0, num_microbatches - 1), min_size=1).map(sorted).map(tuple)
+    leaving = st.builds(Evicted, some, st.integers(0, num_ranks - 1), st.booleans())
+    evicted = draw(st.dictionaries(st.integers(0, num_ranks - 1), leaving, min_size=1))
+    problem = evicting(
+        num_ranks,
+        num_microbatches,
+        evicted,
+        stage=draw(st.sampled_from([EITHER, SUMMED])),
+        ranks=draw(st.permutations(range(num_ranks))),
+    )
+    room = draw(st.sampled_from([None, 0, 2, 5]))
+    return problem if room is None else problem.with_memory_limit(room)
+
+
+@st.composite
+def evictions_with_orders(draw) -> tuple[Problem, RankOrders]:
+    """Such a chain and orders of it."""
+    problem = draw(evictions())
+    seed, share = draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0, 0.5, 1]))
+    return problem, random_orders(problem, seed, share)
 
 
 @st.composite

@@ -13,15 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from runtime.allocators import HostAllocator
 from runtime.deferred import defer_weights
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
 from runtime.llama import LlamaConfig, build_stage
 from runtime.randomness import seeded
-from runtime.routes import Routes
+from runtime.routes import Routes, storing_stages
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
+from runtime.timeline import gather_timeline
 from runtime.world import World, join_at
+from synth.document import write_timeline
 from synth.schedule import Schedule
 from tests.runtime_cases import mixed_stage
 
@@ -42,6 +45,8 @@ class FlowCase:
     slice_positions: tuple[int, ...] | None = None
     recompute: bool = False
     exchange: Exchange = Exchange.ALL_REDUCE
+    autocast: torch.dtype | None = None
+    is_staged: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,38 @@ def plain_stage(stage: int, num_stages: int, dropout: float) -> nn.Module:
     return mixed_stage(stage, WIDTH, TOKENS if stage == num_stages - 1 else WIDTH, dropout)
 
 
-STAGES = {"llama": llama_stage, "running": running_stage, "carrying": carrying_stage, "mixed": plain_stage}
+class Deep(nn.Module):
+    """Keeps so many large tensors for its backward, with hardly any parameter."""
+
+    def __init__(self, count: int, times: int) -> None:
+        super().__init__()
+        self.count, self.times = count, times
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.unsqueeze(-1).repeat(*[1] * x.ndim, self.times)
+        for _ in range(self.count):
+            wide = torch.sin(wide)
+        return wide.mean(-1)
+
+
+DEEP_COUNT, DEEP_TIMES = 32, 512
+DEEP_BYTES = ROWS * POSITIONS * WIDTH * 8 * DEEP_TIMES
+"""Of one of the tensors that a stage keeps."""
+
+
+def deep_stage(stage: int, num_stages: int, dropout: float) -> nn.Module:
+    first = [nn.Embedding(TOKENS, WIDTH)] if stage == 0 else []
+    last = [nn.Linear(WIDTH, TOKENS)] if stage == num_stages - 1 else []
+    return nn.Sequential(*first, nn.Linear(WIDTH, WIDTH), Deep(DEEP_COUNT, DEEP_TIMES), *last)
+
+
+STAGES = {
+    "deep": deep_stage,
+    "llama": llama_stage,
+    "running": running_stage,
+    "carrying": carrying_stage,
+    "mixed": plain_stage,
+}
 
 
 def make_modules(case: FlowCase) -> list[nn.Module]:
@@ -154,6 +190,7 @@ def make_runner(case: FlowCase, world: World, stages: list[nn.Module], **options
             slice_positions=case.slice_positions,
             recompute=case.recompute,
             exchange=case.exchange,
+            autocast=case.autocast,
         ),
     )
 
@@ -167,6 +204,8 @@ def reference_step(case: FlowCase, stages: list[nn.Module], step: int, num_repli
     problem = case.schedule.problem
     count = problem.num_microbatches
     parts = sorted({tuple(problem.microbatches_of(stage)) for stage in range(problem.num_stages)})
+    if storing_stages(problem):  # what a stage evicts and what it keeps is one direction
+        parts = [tuple(range(count))]
     parameters = [parameter for stage in stages for parameter in stage.parameters()]
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     losses = {}
@@ -178,9 +217,13 @@ def reference_step(case: FlowCase, stages: list[nn.Module], step: int, num_repli
             for i in part:
                 x = batch[i]
                 for s, stage in enumerate(stages):
-                    with seeded(SEED, step, s, replica * count + i, torch.device("cpu")):
+                    with (
+                        seeded(SEED, step, s, replica * count + i, torch.device("cpu")),
+                        torch.autocast("cpu", case.autocast, enabled=case.autocast is not None),
+                    ):
                         x = stage(x)
-                loss = cross_entropy(x, targets[i])
+                        if s == len(stages) - 1:
+                            loss = cross_entropy(x, targets[i])
                 losses[replica, i] = loss.item()
                 (loss / (count * num_replicas)).backward()
             for total, parameter in zip(sums, parameters, strict=True):
@@ -192,10 +235,12 @@ def reference_step(case: FlowCase, stages: list[nn.Module], step: int, num_repli
 
 def flow_against_reference(store, number: int, count: int, case: FlowCase) -> FlowOutcome:
     """Run optimizer steps with and without a pipeline and compare losses, all gradients and all weights."""
-    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    ranks = case.schedule.problem.num_ranks
+    world = join_at(store, number, count, ranks, is_staged=case.is_staged, timeout_s=60)
     stages, reference = make_modules(case), make_modules(case)
     runner = make_runner(case, world, stages)
-    optimizer = torch.optim.SGD(runner.parameters(), lr=0.1, momentum=0.9)
+    own = [*runner.parameters(), nn.Parameter(torch.zeros(1))]  # a rank that only stores has none
+    optimizer = torch.optim.SGD(own, lr=0.1, momentum=0.9)
     expected_optimizer = torch.optim.SGD([p for s in reference for p in s.parameters()], lr=0.1, momentum=0.9)
     equal, difference, losses, expected = True, 0.0, [], []
     for step in range(case.steps):
@@ -216,7 +261,7 @@ def flow_against_reference(store, number: int, count: int, case: FlowCase) -> Fl
         optimizer.step()
         runner.gather()
         expected_optimizer.step()
-        difference = max(difference, *((a - b).abs().max().item() for a, b in pairs))
+        difference = max([difference, *((a - b).abs().max().item() for a, b in pairs)])
     weights = {stage: _digest(module) for stage, module in runner.modules.items()}
     runner.close()
     return FlowOutcome(equal, difference, tuple(losses), tuple(expected), weights)
@@ -225,6 +270,25 @@ def flow_against_reference(store, number: int, count: int, case: FlowCase) -> Fl
 def _digest(module: nn.Module) -> str:
     whole = b"".join(parameter.detach().numpy().tobytes() for parameter in module.parameters())
     return hashlib.sha256(whole).hexdigest()
+
+
+def peak_of_a_first_step(store, number: int, count: int, case: FlowCase) -> float:
+    """What a rank allocates at most in a step, in tensors of :class:`Deep`."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_modules(case))
+    highest = HostAllocator().watch(lambda: runner.step(*make_batch(case, 0, 0))).highest
+    runner.close()
+    return highest / DEEP_BYTES
+
+
+def flow_timeline(store, number: int, count: int, case: FlowCase) -> str | None:
+    """The timeline document of a step, on the pipeline's rank 0."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_modules(case))
+    runner.step(*make_batch(case, 0, 0))
+    timeline = gather_timeline(runner, "a test")
+    runner.close()
+    return None if timeline is None else write_timeline(timeline)
 
 
 def flow_refused(store, number: int, count: int, case: FlowCase, fault: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The plan of sends and receives, without any process: what it holds, and that it cannot stall."""
 
+from collections import defaultdict
 from itertools import combinations
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.communication import global_order, plan_messages, plan_rank
+from runtime.posting import plan_rank_within_memory
 from runtime.routes import Routes
 from synth.baselines import baseline_orders
 from synth.errors import DeadlockError, InvalidOrdersError
@@ -16,14 +18,20 @@ from synth.ops import Op, OpKind
 from synth.problem import Links
 from synth.timing import schedule_orders
 from tests.builders import DIVIDED, orders_of, two_by_two
-from tests.flow_builders import SUMMED, flows_with_orders, random_orders, two_directions
+from tests.flow_builders import (
+    SUMMED,
+    evictions_with_orders,
+    flows_with_orders,
+    random_orders,
+    two_directions,
+)
 from tests.strategies import problems_with_orders
 
-DRAWN = st.one_of(problems_with_orders(), flows_with_orders())
+DRAWN = st.one_of(problems_with_orders(), flows_with_orders(), evictions_with_orders())
 
 
 def plans(problem, orders):
-    return [plan_rank(problem, orders, rank) for rank in range(problem.num_ranks)]
+    return [plan_rank_within_memory(problem, orders, rank) for rank in range(problem.num_ranks)]
 
 
 @given(st.one_of(problems_with_orders(links=(Links.FREE,)), flows_with_orders()))
@@ -60,11 +68,22 @@ def test_both_sides_of_every_direction_have_the_same_sequence(drawn):
     for rank, plan in enumerate(plans(problem, orders)):
         assert tuple(step.op for step in plan) == orders[rank]
         for step in plan:
-            for message in step.posts:
+            for message in (*step.posts, *step.stored.posts):
                 posted.setdefault((message.sender, rank), []).append(message)
-            if step.sends:
-                sent.setdefault((rank, step.sends.receiver), []).append(step.sends)
+            for message in sends(step):
+                sent.setdefault((rank, message.receiver), []).append(message)
     assert sent == posted
+
+
+def sends(step):
+    return [message for message in (step.sends, step.stored.sends) if message is not None]
+
+
+def leave(queues, posted, sent):
+    """Let go what its receiver is ready for."""
+    for queue in queues.values():
+        while queue and queue[0] in posted:
+            sent.add(queue.pop(0))
 
 
 @given(DRAWN)
@@ -75,6 +94,7 @@ def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
     ranks = plans(problem, orders)
     position, posted, sent = [0] * len(ranks), set(), set()
     queues = {}  # by direction: sends handed over, in order
+    handed, so_far = defaultdict(list), {}  # a rank waits for a departure and all those before
     moved = True
     while moved:
         moved = False
@@ -83,12 +103,16 @@ def test_nothing_stalls_even_where_every_send_waits_for_its_receive(drawn):
                 continue
             step = plan[position[rank]]
             posted |= set(step.posts)
-            for queue in queues.values():
-                while queue and queue[0] in posted:
-                    sent.add(queue.pop(0))
-            if step.awaits is None or step.awaits in sent:
-                if step.sends:
-                    queues.setdefault((rank, step.sends.receiver), []).append(step.sends)
+            leave(queues, posted, sent)
+            if not all(before in sent for message in step.stored.left for before in so_far[rank, message]):
+                continue
+            posted |= set(step.stored.posts)
+            leave(queues, posted, sent)
+            if {step.awaits, step.stored.awaits} - {None} <= sent:
+                for message in sends(step):
+                    handed[rank].append(message)
+                    so_far[rank, message] = tuple(handed[rank])
+                    queues.setdefault((rank, message.receiver), []).append(message)
                 position[rank] += 1
                 moved = True
     assert position == [len(plan) for plan in ranks]

@@ -1,6 +1,7 @@
 """Executed directions and slices against the same steps without a pipeline: losses, gradients, weights."""
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.gradients import Exchange
-from runtime.routes import Routes
 from runtime.stage import Division
-from synth.baselines import baseline_schedule
-from synth.errors import InputError
+from synth.baselines import BASELINES, baseline_schedule
+from synth.errors import BaselineUndefinedError
 from synth.memory import serial_orders
+from synth.placement import PlacementKind
 from synth.problem import uniform_problem
+from synth.schedule import Schedule
 from synth.timing import schedule_orders
 from tests.builders import EITHER, orders_of
 from tests.flow_builders import SUMMED, drawn, flow, flows_with_orders, sliced, two_directions
@@ -124,10 +126,27 @@ def test_baselines_of_flows_give_the_gradients_of_one_process(pool, name, divisi
     check(pool.run(4, flow_against_reference, case), exact=name != "seq1f1b")
 
 
-def test_stages_that_store_are_refused():
-    schedule = baseline_schedule("bpipe", uniform_problem(4, 8, LONGER, transfer_ticks=1))
-    with pytest.raises(InputError, match="no stages that store what others keep; give a schedule of those"):
-        Routes(schedule.problem)
+def on_few_ranks(name: str, num_ranks: int) -> Schedule | None:
+    """A baseline with as many chunks as it needs, where it exists for so many ranks."""
+    for chunks, kind in ((1, PlacementKind.LOOP), (2, PlacementKind.LOOP), (2, PlacementKind.V)):
+        problem = uniform_problem(
+            num_ranks, 2 * num_ranks, LONGER, chunks=chunks, kind=kind, transfer_ticks=1
+        )
+        with suppress(BaselineUndefinedError):
+            return baseline_schedule(name, problem)
+    return None
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_on_two_and_three_ranks(pool, name):
+    """With dropout, bit for bit but for slices and where backwards run from the last microbatch on."""
+    schedules = [on_few_ranks(name, 2), on_few_ranks(name, 3)]
+    assert schedules[0] is not None
+    for schedule in filter(None, schedules):
+        model = "llama" if name == "seq1f1b" else "mixed"
+        case = FlowCase(schedule=schedule, model=model, dropout=0.3, steps=2)
+        outcomes = pool.run(schedule.problem.num_ranks, flow_against_reference, case)
+        check(outcomes, exact=name not in ("seq1f1b", "looped-bfs"))
 
 
 @given(flows_with_orders(), st.sampled_from(Division), st.sampled_from(["llama", "running", "carrying"]))

@@ -1,4 +1,4 @@
-"""The example by documents of directions and slices: as by a chain, resumed by one another, timelines."""
+"""The example by documents of directions, slices and storage: as by a chain, resumed by one another."""
 
 import re
 
@@ -11,7 +11,7 @@ from synth.memory import serial_orders
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
 from tests.builders import EITHER
-from tests.flow_builders import SUMMED, drawn, flow, sliced
+from tests.flow_builders import SUMMED, Evicted, drawn, evicting, flow, sliced
 from tests.runtime_cases import train
 from tests.test_runtime_train import FEW, free_port
 
@@ -20,6 +20,7 @@ SCHEDULES = {
     "chain": schedule_orders(CHAIN, serial_orders(CHAIN)),
     "directions": drawn(flow([(0, 1), (1, 0)], [2, 2], stage=SUMMED)),
     "slices": drawn(sliced(2, 4, 3)),
+    "storage": drawn(evicting(2, 4, {0: Evicted((1, 3), 1), 1: Evicted((0, 1, 2), 0)})),
     "slices of directions": drawn(flow([(0, 1), (1, 0)], [1, 3], num_slices=2)),
 }
 
@@ -47,7 +48,7 @@ def run(pool, count, path, *arguments):
 
 def test_flows_train_as_a_chain_does_and_resume_one_another(pool, documents, tmp_path):
     """A checkpoint is by stage of the model, whoever holds it."""
-    whole = run(pool, 2, documents["chain"], "--steps", "8")
+    whole = run(pool, 2, documents["chain"], "--steps", str(2 * len(SCHEDULES)))
     folder, found = str(tmp_path / "checkpoints"), []
     for n, name in enumerate(SCHEDULES):
         more = ["--steps", "2", "--checkpoints", folder] + (["--resume", folder] if n else [])
