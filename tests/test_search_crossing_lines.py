@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from flow_builders import two_directions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,8 +80,11 @@ def test_unit_times_at_half_of_1f1b_s_memory(point):
 
 def test_refuses_what_is_no_v_and_what_it_cannot_divide():
     loop = uniform_problem(4, 4, v_problem(4, 4).stages[0], chunks=2)
-    with pytest.raises(BaselineUndefinedError, match="no V"):
+    with pytest.raises(BaselineUndefinedError, match="in a V"):
         crossing_lines(loop, 1)
+    both_ways = two_directions(4)  # the same ranks as a V, and no chain
+    with pytest.raises(BaselineUndefinedError, match="chain"):
+        crossing_lines(both_ways, 1)
     whole = StageCosts(F=OpCost(ticks=1), BW=OpCost(ticks=2))
     problem = uniform_problem(4, 4, whole, chunks=2, kind=PlacementKind.V)
     with pytest.raises(BaselineUndefinedError, match="divide"):

@@ -135,6 +135,7 @@ RUNS = [
         for model, (ticks, lag) in V_TIMES.items()
         for k, bubble in V_PUBLISHED[model].items()
     ),
+    Run("V 1.5b, p=16", "m=48 k=16", partial(v_shaped, *V_TIMES["1.5b"], 16, 48, 16, SPAN), 120.0),
     *(
         Run("V 1.5b, long", f"k={k}", partial(v_shaped, *V_TIMES["1.5b"], 8, 24, k, SPAN), 300.0, bubble)
         for k, bubble in V_PUBLISHED["1.5b"].items()

@@ -59,12 +59,12 @@ def crossing_lines(problem: Problem, run_length: int) -> RankOrders:
     Raises
     ------
     BaselineUndefinedError
-        When the placement is no V, a stage cannot divide its backward, or the lines do not fit the memory.
+        When the stages are no V, a stage cannot divide its backward, or the lines do not fit the memory.
     """
     p = problem.num_ranks
     in_a_v = [*range(p), *reversed(range(p))]
-    if list(problem.stage_to_rank) != in_a_v:
-        raise BaselineUndefinedError(NAME, "the placement is no V of two chunks per rank")
+    if not problem.is_chain or list(problem.stage_to_rank) != in_a_v:
+        raise BaselineUndefinedError(NAME, "the stages are no chain in a V of two chunks per rank")
     if not all(costs.can_divide for costs in problem.stages):
         raise BaselineUndefinedError(NAME, "a stage cannot divide its backward")
     entries = entry_slots(p, problem.num_microbatches, run_length)
