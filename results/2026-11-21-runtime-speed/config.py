@@ -7,7 +7,7 @@ from synth import PlacementKind
 RANKS, MICROBATCHES = 2, 8
 HIDDEN, HEADS, LAYERS, VOCABULARY = 256, 8, 4, 512
 ROWS, POSITIONS = 2, 128
-WARM_UP, PAIRS = 2, 30
+WARM_UP, PAIRS = 2, 60
 """Turns in which every runtime takes one step; the first are not counted."""
 PROFILE_STEPS = 4
 

@@ -148,7 +148,10 @@ def changes(stage: int, num_stages: int, split: Split) -> dict[OpKind, Change]:
 
 
 def predict_peaks(schedule: Schedule) -> list[int]:
-    """Every rank's weights and gradients, and the highest that its ops in their order come to."""
+    """Every rank's weights, and the highest that its ops in their order come to.
+
+    A stage's gradients come with its first W or BW and stay.
+    """
     problem, peaks = schedule.problem, []
     divided = {op.stage for order in schedule.orders for op in order if op.kind is OpKind.B}
     changed = [
@@ -156,15 +159,17 @@ def predict_peaks(schedule: Schedule) -> list[int]:
         for stage in range(problem.num_stages)
     ]
     for rank, order in enumerate(schedule.orders):
-        weights = sum(
-            weight.numel() * weight.element_size()
-            for module in ranks.make_modules(schedule, rank, True).values()
-            for weight in module.parameters()
-        )
+        weights = {
+            stage: sum(weight.numel() * weight.element_size() for weight in module.parameters())
+            for stage, module in ranks.make_modules(schedule, rank, True).items()
+        }
+        gradients = dict(weights)
         held = highest = 0
         for op in order:
             change = changed[op.stage][op.kind]
             highest = max(highest, held + change.highest)
             held += change.net
-        peaks.append(2 * weights + highest)
+            if op.kind in (OpKind.W, OpKind.BW):
+                held += gradients.pop(op.stage, 0)
+        peaks.append(sum(weights.values()) + highest)
     return peaks
