@@ -37,6 +37,9 @@ TUNING_SLICE = 16
 MOST_TUNED = 3
 """So many of the list schedules that a worker has tuned are starts."""
 
+MANY_FORWARDS = 10_000
+"""With more forwards than this only one way of crossing lines is tried: it takes seconds."""
+
 GRACE_S = 0.25
 """Seconds by which the baselines may overrun the time limit: however short it is, they are to be beaten."""
 
@@ -60,10 +63,10 @@ def constructions(problem: Problem) -> deque[Construction]:
     ways += [
         Construction(step, partial(greedy_orders, problem, divided)) for divided, step in _backwards(problem)
     ]
-    ways += [
-        Construction(CROSSING_LINES, partial(crossing_lines, problem, length))
-        for length in run_lengths(problem.num_ranks)
-    ]
+    lengths = run_lengths(problem.num_ranks)
+    if problem.num_stages * problem.num_microbatches > MANY_FORWARDS:
+        del lengths[1:]
+    ways += [Construction(CROSSING_LINES, partial(crossing_lines, problem, length)) for length in lengths]
     return deque(ways)
 
 
