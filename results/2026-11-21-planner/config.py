@@ -78,6 +78,8 @@ class Hybrid:
     sequence_length: int
     batch: int
     fleet: Fleet
+    zero_stage: int = 0
+    """1 where replicas share the optimizer's state."""
 
 
 def hybrids(config: str) -> list[Hybrid]:
@@ -92,5 +94,16 @@ def hybrids(config: str) -> list[Hybrid]:
         Hybrid(name="98.5B", model=large, sequence_length=3072, batch=640, fleet=a100s),
         Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=64, fleet=h100s),
         Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=128, fleet=h100s),
+        *(
+            Hybrid(
+                name="llama-70b, ZeRO 1",
+                model=llama,
+                sequence_length=8192,
+                batch=batch,
+                fleet=h100s,
+                zero_stage=1,
+            )
+            for batch in (64, 128)
+        ),
         Hybrid(name="98.5B, slow transfers", model=large, sequence_length=1024, batch=160, fleet=slow),
     ]

@@ -3,7 +3,7 @@
     python results/2026-11-21-planner/run.py [PART ...] [--workers N]
 
 Writes a CSV for each part, rows as they are found, and about.json; prints the README's tables (tables.py).
-About ten minutes on two quiet cores: most of it searches by the clock, SEARCH_S or twice that for each plan.
+About five minutes on two quiet cores: most of it searches by the clock, SEARCH_S or twice that for each plan.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -112,8 +113,9 @@ def run_gpt(workers: int) -> None:
         table.add(size=size, gpus=gpus, batch=batch, kind=kind, **cells)
 
 
-KINDS = ("2bw", "flush", "gpipe", "tensor")
-"""What is planned; as in 2BW's paper, plans of pipelines have no tensor degree."""
+KINDS = ("2bw", "flush", "gpipe", "tensor", "tensor in nodes")
+"""What is planned; as in 2BW's paper, plans of pipelines have no tensor degree. Tensor parallelism alone
+spans as many GPUs as it can, or the eight of a node with replicas over nodes."""
 
 
 def _gpt_row(size: str, gpus: int, batch: int, kind: str) -> dict[str, object]:
@@ -125,6 +127,9 @@ def _gpt_row(size: str, gpus: int, batch: int, kind: str) -> dict[str, object]:
             recipe, schedules = _recipe(size, fleet, batch, weights=FLUSH, tp=(1,)), ("1f1b",)
         case "gpipe":
             recipe, schedules = _recipe(size, fleet, batch, weights=FLUSH, tp=(1,)), ("gpipe",)
+        case "tensor in nodes":
+            recipe = _recipe(size, fleet, batch, weights=FLUSH, pp=(1,), tp=(8,))
+            schedules = ("1f1b",)
         case _:
             return _tensor_only(size, fleet, batch)
     return described(best(recipe, schedules), batch)
@@ -291,7 +296,14 @@ def _hybrid_recipe(setting: Hybrid) -> PlanRecipe:
         chunks=(1, 2),
         recompute=(Recompute.NONE, Recompute.FULL),
     )
-    return PlanRecipe(setting.model, training, setting.fleet, space, sequence_parallel=True)
+    return PlanRecipe(
+        setting.model,
+        training,
+        setting.fleet,
+        space,
+        sequence_parallel=True,
+        zero_stage=setting.zero_stage,
+    )
 
 
 def _named(number: int) -> dict[str, object]:
@@ -350,6 +362,9 @@ def about() -> dict[str, object]:
     """Versions, machine and date."""
     return {
         "pipesynth": version("pipesynth"),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
+        ).stdout.strip(),
         "ortools": version("ortools"),
         "python": platform.python_version(),
         "machine": platform.machine(),
