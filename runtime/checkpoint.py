@@ -30,7 +30,10 @@ _STEP = re.compile(r"step-(\d+)")
 
 
 def save_checkpoint(
-    folder: Path, runner: PipelineRunner, optimizers: Mapping[int, torch.optim.Optimizer]
+    folder: Path,
+    runner: PipelineRunner,
+    optimizers: Mapping[int, torch.optim.Optimizer],
+    settings: Mapping[str, int | str] | None = None,
 ) -> None:
     """Write what the next step starts from; every rank calls this.
 
@@ -43,6 +46,8 @@ def save_checkpoint(
         Of all checkpoints of the run.
     runner, optimizers
         The modules, and their stages' optimizers, by stage of the model.
+    settings
+        What a run that goes on must have alike, by name, and no shape shows.
 
     Raises
     ------
@@ -59,6 +64,7 @@ def save_checkpoint(
             "module": module.state_dict(),
             "num_stages": runner.routes.num_model_stages,
             "optimizer": states[stage],
+            "settings": dict(settings or {}),
         }
         for stage, module in runner.modules.items()
         if runner.routes.holders(stage)[0] == world.rank
@@ -79,12 +85,20 @@ def _save(folder: Path, runner: PipelineRunner, contents: Mapping[int, dict[str,
     partial = folder / f".{whole.name}.{own}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     for stage, content in contents.items():
-        torch.save(content, partial / _file(stage))
+        _write(partial / _file(stage), content)
     bulletin.put(f"{name}/{rank}", "")
     if rank == 0:
         for other in range(runner.world.num_ranks):
             bulletin.read(f"{name}/{other}", f"the checkpoint of rank {other}")
         _put_in_place(partial, whole, own)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        torch.save(content, path)
+    except (OSError, RuntimeError) as error:  # which of them a full disk is depends on the moment
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise OSError(errno.EIO, f"{path.name} could not be written whole, as on a full disk") from error
 
 
 def _put_in_place(partial: Path, whole: Path, own: str) -> None:
@@ -105,15 +119,23 @@ def _put_in_place(partial: Path, whole: Path, own: str) -> None:
 
 
 def load_checkpoint(
-    folder: Path, runner: PipelineRunner, optimizers: Mapping[int, torch.optim.Optimizer]
+    folder: Path,
+    runner: PipelineRunner,
+    optimizers: Mapping[int, torch.optim.Optimizer],
+    settings: Mapping[str, int | str] | None = None,
 ) -> None:
     """Go on after the latest checkpoint in a folder.
+
+    Parameters
+    ----------
+    folder, runner, optimizers, settings
+        As for :func:`save_checkpoint`.
 
     Raises
     ------
     InputError
-        When there is none, it is damaged or incomplete, its stages are not this run's, or ranks see different
-        ones.
+        When there is none, it is damaged or incomplete, its stages or settings are not this run's, or ranks
+        see different ones.
     """
     found = [(int(match[1]), path) for path in _subfolders(folder) if (match := _STEP.fullmatch(path.name))]
     if not found:
@@ -123,6 +145,7 @@ def load_checkpoint(
     for stage, module in runner.modules.items():
         content = _read(latest / _file(stage), runner.world.device)
         _check_num_stages(latest, content["num_stages"], runner.routes.num_model_stages)
+        _check_settings(latest, content.get("settings", {}), settings or {})
         try:
             module.load_state_dict(content["module"])
             runner.load_optimizer_state(stage, optimizers[stage], content["optimizer"])
@@ -139,6 +162,12 @@ def _check_num_stages(folder: Path, found: int, wanted: int) -> None:
         raise InputError(
             f"{folder} holds {found} stages and the schedule has {wanted}: resume with a schedule of as many"
         )
+
+
+def _check_settings(folder: Path, found: Mapping[str, int | str], wanted: Mapping[str, int | str]) -> None:
+    for name, value in found.items():
+        if name in wanted and wanted[name] != value:
+            raise InputError(f"{folder} was trained with {name} {value}, not {wanted[name]}: give {value}")
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:

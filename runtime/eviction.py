@@ -52,7 +52,7 @@ class _Shelf:
     def __init__(self, staying: frozenset[int], given: int, buffer: Tensor | None) -> None:
         self._staying, self._given = staying, given
         self.buffer, self._measures = buffer, buffer is None
-        self._starts: dict[int, int] = {}
+        self._starts: dict[tuple[int, int], int] = {}  # a storage may change and be kept again
         self._seen: list[StorageWeakRef] = []  # so that no other storage gets the name of one that is gone
         self.size_bytes = 0
 
@@ -61,12 +61,13 @@ class _Shelf:
         if not self._goes(tensor):
             return self.keep(tensor)
         storage = StorageWeakRef(tensor.untyped_storage())
-        start = self._starts.get(storage.cdata)
+        place = storage.cdata, tensor._version
+        start = self._starts.get(place)
         if start is None:
             start = self._lay(tensor.untyped_storage())
             if start is None:
                 return self.keep(tensor)
-            self._starts[storage.cdata] = start
+            self._starts[place] = start
             self._seen.append(storage)
         if self._measures:
             return tensor.detach()

@@ -141,7 +141,7 @@ class PipelineRunner:
                 check_own_parameters(self.modules, "replicas sum gradients stage by stage")
             meet(world, self.bulletin, num_processes)
             groups = make_groups(self.routes, world, self.options.timeout_s)
-        self._transport = Transport(world, self._watch, specs, self.options.timeout_s)
+        self._transport = Transport(world, self._watch, specs, self.options.timeout_s, self.routes.storing)
         self._equipment = Equipment(
             problem=self._problem,
             routes=self.routes,

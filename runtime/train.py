@@ -214,16 +214,23 @@ def _train(options: argparse.Namespace, schedule: Schedule, world: World, ending
     with runner.watch.spreading(lambda: "training"):
         check_alike("arguments", _shared(options), world, runner.bulletin)
         if options.resume is not None:
-            load_checkpoint(Path(options.resume), runner, optimizers)
+            load_checkpoint(Path(options.resume), runner, optimizers, _lasting(options))
+            for group in (group for optimizer in optimizers.values() for group in optimizer.param_groups):
+                group["lr"] = options.learning_rate
         for number in range(options.steps):
             if isinstance(runner, UnflushedRunner):
                 _begin(options, runner, number)
             _step(options, runner, optimizers)
         if options.checkpoints is not None:
-            save_checkpoint(Path(options.checkpoints), runner, optimizers)
+            save_checkpoint(Path(options.checkpoints), runner, optimizers, _lasting(options))
         if options.timeline is not None:
             _write_timeline(options, runner)
     runner.close()
+
+
+def _lasting(options: argparse.Namespace) -> dict[str, int | str]:
+    """What a run that goes on must have alike and no shape of the weights shows."""
+    return {"--heads": options.heads, "--seed": options.seed}
 
 
 _OF_ONE_RANK = {"schedule", "timeout", "division", "recompute", "share_gpu"}

@@ -7,7 +7,7 @@ back once they are there; both copies wait for the device.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
@@ -23,10 +23,23 @@ from runtime.world import World
 
 
 class Buffers:
-    """Tensors to receive into, taken again once given back: there are as many as were needed at once."""
+    """Tensors to receive into, taken again once given back: there are as many as were needed at once.
 
-    def __init__(self, device: torch.device, *, is_pinned: bool = False) -> None:
-        self._device, self._is_pinned = device, is_pinned
+    Parameters
+    ----------
+    device
+        Where they are.
+    passing
+        What is not kept for later: as large as all that a microbatch keeps, it would stand idle beside those
+        that stay.
+    is_pinned
+        Whether their memory is page-locked.
+    """
+
+    def __init__(
+        self, device: torch.device, passing: Collection[TensorSpec] = (), *, is_pinned: bool = False
+    ) -> None:
+        self._device, self._passing, self._is_pinned = device, passing, is_pinned
         self._free: dict[TensorSpec, list[Tensor]] = defaultdict(list)
         self.made = 0
 
@@ -39,7 +52,9 @@ class Buffers:
 
     def give_back(self, tensor: Tensor) -> None:
         """Let a tensor be taken again: nothing may read it any more."""
-        self._free[TensorSpec.of(tensor)].append(tensor)
+        spec = TensorSpec.of(tensor)
+        if spec not in self._passing:
+            self._free[spec].append(tensor)
 
 
 class Transport:
@@ -55,10 +70,19 @@ class Transport:
         What each stage takes, by stage; the gradient it gives back is alike.
     timeout_s
         For how long a message may fail to come.
+    storing
+        The stages that store what others keep.
     """
 
-    def __init__(self, world: World, watch: Watch, specs: Mapping[int, TensorSpec], timeout_s: float) -> None:
-        self.buffers = Buffers(world.device)
+    def __init__(
+        self,
+        world: World,
+        watch: Watch,
+        specs: Mapping[int, TensorSpec],
+        timeout_s: float,
+        storing: Collection[int] = (),
+    ) -> None:
+        self.buffers = Buffers(world.device, {specs[stage] for stage in storing if stage in specs})
         on_cuda = world.device.type == "cuda"
         self._host = Buffers(torch.device("cpu"), is_pinned=on_cuda) if world.is_staged else None
         self._streams_wait = on_cuda and not world.is_staged

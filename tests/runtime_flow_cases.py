@@ -272,11 +272,16 @@ def _digest(module: nn.Module) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def peak_of_a_first_step(store, number: int, count: int, case: FlowCase) -> float:
-    """What a rank allocates at most in a step, in tensors of :class:`Deep`."""
+def peak_of_three_steps(store, number: int, count: int, case: FlowCase) -> float:
+    """What a rank allocates at most in three steps and between them, in tensors of :class:`Deep`."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
     runner = make_runner(case, world, make_modules(case))
-    highest = HostAllocator().watch(lambda: runner.step(*make_batch(case, 0, 0))).highest
+
+    def steps() -> None:
+        for _ in range(3):
+            runner.step(*make_batch(case, 0, 0))
+
+    highest = HostAllocator().watch(steps).highest
     runner.close()
     return highest / DEEP_BYTES
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from runtime.checkpoint import _put_in_place
+from runtime.checkpoint import _put_in_place, _write
 from tests.runtime_cases import train
 from tests.test_runtime_train import FEW, free_port, run, written
 
@@ -80,3 +80,24 @@ def test_two_runs_that_save_to_one_folder_leave_one_whole_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-3"]
     assert sorted(path.name for path in whole.iterdir()) == [f"stage-{stage}.pt" for stage in range(3)]
     assert len({path.read_text() for path in whole.iterdir()}) == 1, "all of one run"
+
+
+def test_what_no_shape_shows_is_compared(pool, saved):
+    folder, path = saved
+    said = refused(pool, 2, "--schedule", path, "--resume", folder, "--seed", "7")
+    assert all("step-1 was trained with --seed 0, not 7: give 0" in text for text in said)
+
+
+def test_what_could_not_be_written_whole_is_gone(tmp_path, monkeypatch):
+    """torch tells a full disk as a RuntimeError of its own."""
+
+    def fail(content, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("iostream error")
+
+    monkeypatch.setattr("torch.save", fail)
+    partial = tmp_path / ".step-1.partial"
+    partial.mkdir()
+    with pytest.raises(OSError, match="could not be written whole"):
+        _write(partial / "stage-0.pt", {})
+    assert list(tmp_path.iterdir()) == []

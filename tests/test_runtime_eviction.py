@@ -33,7 +33,7 @@ from tests.runtime_flow_cases import (
     FlowCase,
     flow_against_reference,
     flow_timeline,
-    peak_of_a_first_step,
+    peak_of_three_steps,
 )
 
 BPIPE = baseline_schedule("bpipe", uniform_problem(4, 8, EITHER, transfer_ticks=1))
@@ -92,7 +92,7 @@ def test_peaks_are_those_planned(pool):
         peaks = peak_memory_bytes(schedule.problem, schedule.orders)
         planned = [peak // UNDIVIDED.F.alloc_bytes for peak in peaks]
         assert planned[0] == {"1f1b": 4, "bpipe": 3}[name]
-        measured = pool.run(4, peak_of_a_first_step, FlowCase(schedule=schedule, model="deep"))
+        measured = pool.run(4, peak_of_three_steps, FlowCase(schedule=schedule, model="deep"))
         for count, peak in zip(planned, measured, strict=True):
             assert count * DEEP_COUNT < peak < count * DEEP_COUNT + 4
 
@@ -287,3 +287,29 @@ def test_graphs_of_a_loss_go():
     assert not kept[0].expired()
     stage.backward(0, torch.tensor(1.0))
     assert kept[0].expired()
+
+
+def test_what_changes_between_two_keepings_is_kept_twice():
+    """A number for a log keeps a tensor that is then changed in place: the backward finds what came last."""
+
+    class Logging(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = self.layer(x)
+            self.logged = torch.sin(h).sum().detach()
+            return torch.sin(h.mul_(2))
+
+    torch.manual_seed(0)
+    module, x, grad = Logging(), torch.randn(2, 4), torch.randn(2, 4)
+    plain = Stage(1, module)
+    plain.forward(0, x.clone())
+    expected = plain.backward(0, grad)
+    evicting_stage = EvictingStage(1, module)
+    size = evicting_stage.measure(0, TensorSpec.of(x), torch.device("cpu"))
+    evicting_stage.provide(0, torch.empty(size, dtype=torch.uint8))
+    evicting_stage.forward(0, x.clone())
+    evicting_stage.bring_back(0, evicting_stage.take_away(0).clone())
+    assert torch.equal(evicting_stage.backward(0, grad), expected)

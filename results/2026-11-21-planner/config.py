@@ -94,6 +94,7 @@ def hybrids(config: str) -> list[Hybrid]:
         Hybrid(name="98.5B", model=large, sequence_length=3072, batch=640, fleet=a100s),
         Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=64, fleet=h100s),
         Hybrid(name="llama-70b", model=llama, sequence_length=8192, batch=128, fleet=h100s),
+        Hybrid(name="98.5B, slow transfers", model=large, sequence_length=1024, batch=160, fleet=slow),
         *(
             Hybrid(
                 name="llama-70b, ZeRO 1",
@@ -105,5 +106,4 @@ def hybrids(config: str) -> list[Hybrid]:
             )
             for batch in (64, 128)
         ),
-        Hybrid(name="98.5B, slow transfers", model=large, sequence_length=1024, batch=160, fleet=slow),
     ]

@@ -258,7 +258,12 @@ def run_hybrid(workers: int) -> None:
 
 def run_bound(workers: int) -> None:
     """The same where memory or transfers bind."""
-    _run_hybrid("bound.csv", range(4, len(hybrids(str(CONFIG)))), workers)
+    _run_hybrid("bound.csv", range(4, 7), workers)
+
+
+def run_shared(workers: int) -> None:
+    """The same where memory binds and replicas share the optimizer's state."""
+    _run_hybrid("shared.csv", range(7, 9), workers)
 
 
 def _run_hybrid(name: str, numbers: Sequence[int], workers: int) -> None:
@@ -380,6 +385,7 @@ PARTS = {
     "pipedream": run_pipedream,
     "hybrid": run_hybrid,
     "bound": run_bound,
+    "shared": run_shared,
     "speed": run_speed,
 }
 

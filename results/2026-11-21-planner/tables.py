@@ -170,7 +170,7 @@ FAMILIES = ("zb-h1", "interleaved", "v", "synthesized")
 def hybrid_table() -> str:
     """Steps of the best plan of each family, and its throughput over that of the best 1F1B plan."""
     settings: dict[tuple[str, str, str], dict[str, Row]] = {}
-    for row in rows("hybrid.csv") + rows("bound.csv"):
+    for row in rows("hybrid.csv") + rows("bound.csv") + rows("shared.csv"):
         settings.setdefault((row["model"], row["sequence"], row["batch"]), {})[row["family"]] = row
 
     def cell(families: dict[str, Row], family: str) -> str:
