@@ -9,6 +9,7 @@ from torch import Tensor
 from runtime.allocators import make_allocator
 from runtime.clock import clock_offset_ns
 from runtime.executor import PipelineRunner
+from synth.errors import InputError
 from synth.measured import MeasuredOp, Timeline
 from synth.ops import Op
 
@@ -53,12 +54,19 @@ def gather_timeline(
     Returns
     -------
     The timeline on pipeline rank 0, from 0 on; None elsewhere.
+
+    Raises
+    ------
+    InputError
+        When no step has run.
     """
     world, bulletin = runner.world, runner.bulletin
     times = runner.times()
+    if not times:  # on no rank then: each holds a stage
+        raise InputError("no step has run, of which a timeline could be: run one first")
     offset = clock_offset_ns(world)
     own = [[str(op), start - offset, end - offset] for op, start, end in times]
-    name = f"times/{runner.completed_steps}/{world.replica}"
+    name = f"times/{bulletin.turn('times')}/{world.replica}"
     bulletin.put(f"{name}/{world.rank}", json.dumps({"ops": own, "peak": peak_bytes}))
     if world.rank != 0:
         return None

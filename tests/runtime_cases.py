@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -31,6 +32,9 @@ from runtime.timeline import gather_timeline, step_peak_bytes
 from runtime.train import main
 from runtime.world import World, join_at
 from synth.document import write_timeline
+from synth.errors import InputError
+from synth.measured import Timeline
+from synth.ops import Op
 from synth.schedule import Schedule
 
 FAILING_S = 8
@@ -318,14 +322,22 @@ def train(
 
 
 def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None:
-    """The timeline document of a second step, on the pipeline's rank 0."""
+    """The timeline document of a second step, on the pipeline's rank 0: the same when asked for twice."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
     runner = make_runner(case, world, make_stages(case))
+    with pytest.raises(InputError, match="no step has run"):
+        gather_timeline(runner)
     for step in range(2):
         runner.step(*make_batch(case, step, 0))
-    timeline = gather_timeline(runner, "a test")
+    timeline, again = gather_timeline(runner, "a test"), gather_timeline(runner, "a test")
+    assert durations(timeline) == durations(again)
     runner.close()
     return None if timeline is None else write_timeline(timeline)
+
+
+def durations(timeline: Timeline | None) -> list[tuple[Op, int]] | None:
+    """Of all ops, which no clock of another rank changes."""
+    return timeline and [(op, end - start) for rank in timeline.ranks for op, start, end in rank]
 
 
 @dataclass(frozen=True)
