@@ -9,6 +9,7 @@ from torch import Tensor
 from runtime.allocators import make_allocator
 from runtime.clock import clock_offset_ns
 from runtime.executor import PipelineRunner
+from runtime.trials import unchanged
 from synth.errors import InputError
 from synth.measured import MeasuredOp, Timeline
 from synth.ops import Op
@@ -19,7 +20,8 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
 
     That is what it holds at the start (weights, what an optimizer keeps, buffers) and what comes on top. The
     step is taken for that alone: on the CPU being watched slows it. It does not count, the times of the last
-    step before stay, and its gradients are not to be followed by an update.
+    step before stay, buffers of modules keep their content, and its gradients are not to be followed by an
+    update.
 
     Parameters
     ----------
@@ -34,7 +36,9 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
         runner.step(batch, target)
 
     with runner.aside():
-        return allocator.held_bytes() + allocator.watch(step).highest
+        held_bytes = allocator.held_bytes()
+        with unchanged(runner.modules.values()):
+            return held_bytes + allocator.watch(step).highest
 
 
 def gather_timeline(

@@ -91,7 +91,12 @@ def mixed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
 
 def even_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
     """Stages of which it is easily said what they keep: the input, and the tanh that is as wide as stated."""
-    parts = [nn.Linear(10, EVEN_WIDTH, bias=False), nn.Tanh(), nn.Linear(EVEN_WIDTH, 10, bias=False)]
+    parts = [
+        nn.Linear(10, EVEN_WIDTH, bias=False),
+        nn.Tanh(),
+        nn.Linear(EVEN_WIDTH, 10, bias=False),
+        Counted(),
+    ]
     return nn.Sequential(*([nn.Embedding(TOKENS, 10)] if stage == 0 else []), *parts)
 
 
@@ -111,6 +116,18 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+class Counted(nn.Module):
+    """Notes how often it has run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return x
 
 
 class Twice(nn.Module):
@@ -357,8 +374,11 @@ def peak_of_a_step(store, number: int, count: int, case: Case) -> Peak:
     for step in range(2):
         runner.step(*make_batch(case, step, 0))
     before, batch = runner._recorder, make_batch(case, 2, 0)
+    buffers = [buffer for module in runner.modules.values() for buffer in module.buffers()]
+    contents = [buffer.clone() for buffer in buffers]
     peak = step_peak_bytes(runner, *batch)
     untraced = runner.completed_steps == 2 and runner._recorder is before
+    untraced &= all(map(torch.equal, buffers, contents)) and any(content.any() for content in contents)
     for module in runner.modules.values():
         module.zero_grad()
     start = HostAllocator().held_bytes()
