@@ -396,6 +396,15 @@ def meet_alone(store, number: int, count: int) -> str:
     return "met"
 
 
+def meet_with(store, number: int, count: int, *ranks: int) -> str:
+    """What is said to processes whose schedules are for so many ranks, each its own."""
+    try:
+        join_at(store, number, count, ranks[number], timeout_s=30)
+    except InputError as error:
+        return str(error)
+    return "met"
+
+
 def updated(store, number: int, count: int, case: Case) -> tuple[dict[int, list[Tensor]], int]:
     """The parameters after some AdamW updates, by stage, and how many numbers the optimizers keep."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
