@@ -26,7 +26,8 @@ Between processes
     (sums over replicas, shares of the update); :mod:`runtime.watch`, :mod:`runtime.waiting` and
     :mod:`runtime.bulletin` (nobody hangs when another fails), :mod:`runtime.ending` (nor ends without a word)
 Measuring and resuming
-    :mod:`runtime.clock`, :mod:`runtime.allocators` (what is held at most), :mod:`runtime.timeline`,
+    :mod:`runtime.clock`, :mod:`runtime.allocators` (what is held at most), :mod:`runtime.trials` (without a
+    trace), :mod:`runtime.timeline`,
     :mod:`runtime.checkpoint`
 The example
     :mod:`runtime.train`, :mod:`runtime.llama`, :mod:`runtime.text`

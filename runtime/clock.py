@@ -29,7 +29,7 @@ class Recorder(Protocol):
         """The op that was begun last ends now."""
 
     def times(self) -> list[MeasuredOp]:
-        """What was noted, by this process's clock in nanoseconds, and forgotten with this."""
+        """What was noted, by this process's clock in nanoseconds; the next op begun starts anew."""
 
 
 class HostRecorder:
@@ -38,9 +38,12 @@ class HostRecorder:
     def __init__(self) -> None:
         self._noted: list[MeasuredOp] = []
         self._begun: tuple[Op, int] | None = None
+        self._is_told = False
 
     def begin(self, op: Op) -> None:
         """An op starts now."""
+        if self._is_told:
+            self._noted, self._is_told = [], False
         self._begun = op, time.monotonic_ns()
 
     def end(self) -> None:
@@ -50,9 +53,9 @@ class HostRecorder:
         self._noted.append(MeasuredOp(*self._begun, end))
 
     def times(self) -> list[MeasuredOp]:
-        """What was noted, and forgotten with this."""
-        noted, self._noted = self._noted, []
-        return noted
+        """What was noted; the next op begun starts anew."""
+        self._is_told = True
+        return self._noted
 
 
 class CudaRecorder:
@@ -61,9 +64,12 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._noted: list[tuple[Op, torch.cuda.Event, torch.cuda.Event]] = []
+        self._is_told = False
 
     def begin(self, op: Op) -> None:
         """An op starts when the stream gets here."""
+        if self._is_told:
+            self._noted, self._is_told = [], False
         self._noted.append((op, self._event(), torch.cuda.Event(enable_timing=True)))
 
     def end(self) -> None:
@@ -71,8 +77,8 @@ class CudaRecorder:
         self._noted[-1][2].record(torch.cuda.current_stream(self._device))
 
     def times(self) -> list[MeasuredOp]:
-        """What was noted, and forgotten with this; waits for the device."""
-        noted, self._noted = self._noted, []
+        """What was noted; waits for the device, and the next op begun starts anew."""
+        self._is_told = True
         torch.cuda.synchronize(self._device)
         now = self._event()
         now.synchronize()
@@ -82,7 +88,7 @@ class CudaRecorder:
             milliseconds: float = event.elapsed_time(now)
             return host - round(milliseconds * 1e6)
 
-        return [MeasuredOp(op, at(start), at(end)) for op, start, end in noted]
+        return [MeasuredOp(op, at(start), at(end)) for op, start, end in self._noted]
 
     def _event(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)

@@ -1,8 +1,9 @@
 """The last sentence of a process that is told to end.
 
 ``torchrun`` sends SIGTERM to all ranks once one has failed, and a rank that sits in a wait of gloo's or the
-store's would end without a word. So a thread of its own takes the signal: it leaves the rank some seconds to
-find out for itself what has failed, and speaks for it where it does not.
+store's would end without a word; SIGINT, as Ctrl-C sends it, it would not hear before the wait is over. So a
+thread of its own takes both signals: it leaves the rank some seconds to find out for itself what has failed,
+and speaks for it where it does not.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ _TOLD = (
     "told to end by SIGTERM, as torchrun does once another rank has failed or it is told so itself: see what "
     "the others say"
 )
+INTERRUPTED = 128 + signal.SIGINT
+"""What an interrupted process exits with."""
 
 
 class Ending:
-    """Listens for SIGTERM; made in the main thread of a process that does nothing else.
+    """Listens for SIGTERM and SIGINT; made in the main thread of a process that does nothing else.
 
     Parameters
     ----------
     rank
         Of this process, as in its messages.
     code
-        What it exits with.
+        What it exits with where SIGTERM ends it.
     within_s
         Seconds from the signal to the end.
     """
@@ -54,18 +57,23 @@ class Ending:
         self._over.set()
 
     def _run(self) -> None:
-        while os.read(self._signals, 1) != bytes([signal.SIGTERM]):
+        while (number := os.read(self._signals, 1)[0]) not in (signal.SIGTERM, signal.SIGINT):
             continue
         if self._over.wait(self._within_s):
             return
-        sys.stderr.write(f"rank {self.rank}: {self._why()}\n")
+        if number == signal.SIGINT:
+            code, why = INTERRUPTED, self._why("interrupted", "was interrupted")
+        else:
+            code, why = self._code, self._why(_TOLD, "was told to end by SIGTERM")
+        sys.stderr.write(f"rank {self.rank}: {why}\n")
         sys.stderr.flush()
-        os._exit(self._code)
+        os._exit(code)
 
-    def _why(self) -> str:
+    def _why(self, own: str, told: str) -> str:
+        """What failed elsewhere; where nothing did, the own reason, of which the others are told."""
         if self.watch is None:
-            return _TOLD
+            return own
         if self.watch.failure is None:
-            self.watch.tell(f"rank {self.rank} was told to end by SIGTERM")
-            return _TOLD
+            self.watch.tell(f"rank {self.rank} {told}")
+            return own
         return self.watch.failure

@@ -10,8 +10,7 @@ keeps without telling autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
 from runtime.stage import Stage
+from runtime.trials import unchanged
 
 _ALIGNMENT = 64
 """Bytes; kernels may sum in another order where a tensor begins elsewhere."""
@@ -149,7 +149,7 @@ class EvictingStage(Stage):
         """How many bytes of what a forward keeps can leave, found by running it on zeros."""
         x = torch.zeros(given.shape, dtype=given.dtype, device=device)
         shelf = self._shelf(x, None)
-        with seeded(0, 0, 0, 0, device), _unchanged(self.module):
+        with seeded(0, 0, 0, 0, device), unchanged([self.module]):
             self._forward_onto(shelf, microbatch, x, None)
         del self._kept[microbatch]
         return shelf.size_bytes
@@ -184,13 +184,3 @@ def _address(tensor: Tensor) -> int:
 
 def _is_plain(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
-
-
-@contextmanager
-def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Leave a module's buffers as they were."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    yield
-    with torch.no_grad():
-        for buffer, content in before:
-            buffer.copy_(content)

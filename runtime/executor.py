@@ -265,7 +265,7 @@ class PipelineRunner:
             self.completed_steps, self._recorder = before
 
     def times(self) -> list[MeasuredOp]:
-        """When the ops of the last step ran, by this process's clock; once."""
+        """When the ops of the last step ran, by this process's clock."""
         return self._recorder.times()
 
     def extra_state(self, stage: int) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from torch import Tensor
 from runtime.allocators import make_allocator
 from runtime.clock import clock_offset_ns
 from runtime.executor import PipelineRunner
+from runtime.trials import unchanged
+from synth.errors import InputError
 from synth.measured import MeasuredOp, Timeline
 from synth.ops import Op
 
@@ -18,7 +20,8 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
 
     That is what it holds at the start (weights, what an optimizer keeps, buffers) and what comes on top. The
     step is taken for that alone: on the CPU being watched slows it. It does not count, the times of the last
-    step before stay, and its gradients are not to be followed by an update.
+    step before stay, buffers of modules keep their content, and its gradients are not to be followed by an
+    update.
 
     Parameters
     ----------
@@ -33,7 +36,9 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
         runner.step(batch, target)
 
     with runner.aside():
-        return allocator.held_bytes() + allocator.watch(step).highest
+        held_bytes = allocator.held_bytes()
+        with unchanged(runner.modules.values()):
+            return held_bytes + allocator.watch(step).highest
 
 
 def gather_timeline(
@@ -53,12 +58,19 @@ def gather_timeline(
     Returns
     -------
     The timeline on pipeline rank 0, from 0 on; None elsewhere.
+
+    Raises
+    ------
+    InputError
+        When no step has run.
     """
     world, bulletin = runner.world, runner.bulletin
     times = runner.times()
+    if not times:  # on no rank then: each holds a stage
+        raise InputError("no step has run, of which a timeline could be: run one first")
     offset = clock_offset_ns(world)
     own = [[str(op), start - offset, end - offset] for op, start, end in times]
-    name = f"times/{runner.completed_steps}/{world.replica}"
+    name = f"times/{bulletin.turn('times')}/{world.replica}"
     bulletin.put(f"{name}/{world.rank}", json.dumps({"ops": own, "peak": peak_bytes}))
     if world.rank != 0:
         return None

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
 from runtime.devices import shared_device
-from runtime.ending import Ending
+from runtime.ending import INTERRUPTED, Ending
 from runtime.errors import PipelineError
 from runtime.executor import Options, PipelineRunner
 from runtime.gradients import Exchange
@@ -49,7 +49,7 @@ from synth.errors import InputError
 from synth.files import read_text, write_whole
 from synth.schedule import Schedule
 
-FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_INPUT = 1, 2
 
 
 def run() -> NoReturn:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import permutations, product
@@ -100,10 +102,8 @@ def join(
             f"torchrun --nproc-per-node {num_ranks}"
         )
     timeout = timedelta(seconds=timeout_s)
-    try:
+    with _meeting("all processes", timeout_s):
         store, process, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
-    except RuntimeError as error:
-        raise _nobody_met("all processes", timeout_s) from error
     return join_at(store, process, size, num_ranks, device=device, is_staged=is_staged, timeout_s=timeout_s)
 
 
@@ -122,10 +122,46 @@ def join_at(
     Raises
     ------
     InputError
-        When ``num_processes`` is no multiple of ``num_ranks``, or more than that share GPUs.
+        When ``num_processes`` is no multiple of ``num_ranks``, or more than that share GPUs, and when the
+        processes give different ``num_ranks``.
     PipelineError
         When not all of them come in time.
     """
+    who = f"all of the {num_processes} processes"
+    store.set_timeout(timedelta(seconds=timeout_s))
+    with _meeting(who, timeout_s):
+        _check_same_ranks(store, process, num_processes, num_ranks, timeout_s)
+    _check_counts(num_processes, num_ranks, is_staged)
+    device = own_device(process) if device is None else device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with _meeting(who, timeout_s):
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" and not is_staged else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=process,
+            world_size=num_processes,
+            timeout=timedelta(seconds=timeout_s),
+        )
+        world = _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
+        # One that gave up before all have made their groups would break the others' connections.
+        _wait_for_all(dist.PrefixStore("met", store), process, num_processes, timeout_s)
+        return replace(world, is_staged=is_staged)
+
+
+@contextmanager
+def _meeting(who: str, timeout_s: float) -> Iterator[None]:
+    """Say of errors inside that not all have come."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no one type for this
+        raise PipelineError(
+            f"not {who} met within {timeout_s:g} s: start them all, and see whether one has failed before"
+        ) from error
+
+
+def _check_counts(num_processes: int, num_ranks: int, is_staged: bool) -> None:
+    """Behind a check that all processes have the same, so that all of them refuse."""
     if num_processes % num_ranks:
         raise InputError(
             f"{num_processes} processes are started for a schedule of {num_ranks} ranks: start {num_ranks}, "
@@ -136,36 +172,29 @@ def join_at(
             f"{num_processes} processes are to share GPUs in a schedule of {num_ranks} ranks, and replicas "
             f"need GPUs of their own: start {num_ranks}"
         )
-    device = own_device(process) if device is None else device
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    store.set_timeout(timedelta(seconds=timeout_s))
-    try:
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" and not is_staged else "gloo",
-            store=dist.PrefixStore("group", store),
-            rank=process,
-            world_size=num_processes,
-            timeout=timedelta(seconds=timeout_s),
+
+
+def _check_same_ranks(
+    store: dist.Store, process: int, num_processes: int, num_ranks: int, timeout_s: float
+) -> None:
+    """Refuse schedules for different numbers of ranks, of which each process would make other groups."""
+    notes = dist.PrefixStore("ranks", store)
+    keys = _wait_for_all(notes, process, num_processes, timeout_s, str(num_ranks))
+    found = sorted({int(notes.get(key)) for key in keys})
+    if len(found) > 1:
+        raise InputError(
+            f"the processes are given schedules of {' and '.join(map(str, found))} ranks: give all the same"
         )
-        world = _groups(store, process, num_processes // num_ranks, num_ranks, device, timeout_s)
-        _wait_for_all(store, process, num_processes, timeout_s)
-        return replace(world, is_staged=is_staged)
-    except RuntimeError as error:  # torch has no one type for this
-        raise _nobody_met(f"all of the {num_processes} processes", timeout_s) from error
 
 
-def _nobody_met(who: str, timeout_s: float) -> PipelineError:
-    return PipelineError(
-        f"not {who} met within {timeout_s:g} s: start them all, and see whether one has failed before"
-    )
-
-
-def _wait_for_all(store: dist.Store, process: int, num_processes: int, timeout_s: float) -> None:
-    """Go on once all have made their groups: one that gives up before would break the others' connections."""
-    met = dist.PrefixStore("met", store)
-    met.set(str(process), "")
-    met.wait([str(number) for number in range(num_processes)], timedelta(seconds=timeout_s))
+def _wait_for_all(
+    notes: dist.Store, process: int, num_processes: int, timeout_s: float, note: str = ""
+) -> list[str]:
+    """Leave a note and wait until all have left theirs; their keys."""
+    keys = [str(number) for number in range(num_processes)]
+    notes.set(keys[process], note)
+    notes.wait(keys, timedelta(seconds=timeout_s))
+    return keys
 
 
 def _groups(

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -31,6 +32,9 @@ from runtime.timeline import gather_timeline, step_peak_bytes
 from runtime.train import main
 from runtime.world import World, join_at
 from synth.document import write_timeline
+from synth.errors import InputError
+from synth.measured import Timeline
+from synth.ops import Op
 from synth.schedule import Schedule
 
 FAILING_S = 8
@@ -87,7 +91,12 @@ def mixed_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
 
 def even_stage(stage: int, width: int, out: int, dropout: float) -> nn.Module:
     """Stages of which it is easily said what they keep: the input, and the tanh that is as wide as stated."""
-    parts = [nn.Linear(10, EVEN_WIDTH, bias=False), nn.Tanh(), nn.Linear(EVEN_WIDTH, 10, bias=False)]
+    parts = [
+        nn.Linear(10, EVEN_WIDTH, bias=False),
+        nn.Tanh(),
+        nn.Linear(EVEN_WIDTH, 10, bias=False),
+        Counted(),
+    ]
     return nn.Sequential(*([nn.Embedding(TOKENS, 10)] if stage == 0 else []), *parts)
 
 
@@ -107,6 +116,18 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+class Counted(nn.Module):
+    """Notes how often it has run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return x
 
 
 class Twice(nn.Module):
@@ -318,14 +339,22 @@ def train(
 
 
 def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None:
-    """The timeline document of a second step, on the pipeline's rank 0."""
+    """The timeline document of a second step, on the pipeline's rank 0: the same when asked for twice."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
     runner = make_runner(case, world, make_stages(case))
+    with pytest.raises(InputError, match="no step has run"):
+        gather_timeline(runner)
     for step in range(2):
         runner.step(*make_batch(case, step, 0))
-    timeline = gather_timeline(runner, "a test")
+    timeline, again = gather_timeline(runner, "a test"), gather_timeline(runner, "a test")
+    assert durations(timeline) == durations(again)
     runner.close()
     return None if timeline is None else write_timeline(timeline)
+
+
+def durations(timeline: Timeline | None) -> list[tuple[Op, int]] | None:
+    """Of all ops, which no clock of another rank changes."""
+    return timeline and [(op, end - start) for rank in timeline.ranks for op, start, end in rank]
 
 
 @dataclass(frozen=True)
@@ -345,8 +374,11 @@ def peak_of_a_step(store, number: int, count: int, case: Case) -> Peak:
     for step in range(2):
         runner.step(*make_batch(case, step, 0))
     before, batch = runner._recorder, make_batch(case, 2, 0)
+    buffers = [buffer for module in runner.modules.values() for buffer in module.buffers()]
+    contents = [buffer.clone() for buffer in buffers]
     peak = step_peak_bytes(runner, *batch)
     untraced = runner.completed_steps == 2 and runner._recorder is before
+    untraced &= all(map(torch.equal, buffers, contents)) and any(content.any() for content in contents)
     for module in runner.modules.values():
         module.zero_grad()
     start = HostAllocator().held_bytes()
@@ -360,6 +392,15 @@ def meet_alone(store, number: int, count: int) -> str:
     try:
         join_at(store, 0, 2, 2, timeout_s=2)
     except PipelineError as error:
+        return str(error)
+    return "met"
+
+
+def meet_with(store, number: int, count: int, *ranks: int) -> str:
+    """What is said to processes whose schedules are for so many ranks, each its own."""
+    try:
+        join_at(store, number, count, ranks[number], timeout_s=30)
+    except InputError as error:
         return str(error)
     return "met"
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from torch import distributed as dist
 
 from runtime.devices import own_device, shared_device
 from runtime.world import join_at
@@ -88,8 +89,11 @@ def test_a_gpu_that_takes_one_process_only_is_refused(gpus, service):
 
 
 def test_replicas_do_not_share_gpus():
+    store = dist.HashStore()
+    for other in ("1", "2", "3"):
+        dist.PrefixStore("ranks", store).set(other, "2")
     with pytest.raises(InputError, match=r"4 processes are to share GPUs .* start 2"):
-        join_at(None, 0, 4, 2, is_staged=True)
+        join_at(store, 0, 4, 2, is_staged=True)
 
 
 @pytest.mark.parametrize(("name", "chunks"), [("zb-h1", 1), ("v-half", 2)])

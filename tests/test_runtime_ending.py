@@ -37,14 +37,14 @@ WAITS_IN_C = """
 """
 
 
-def told(*, failure=None, before="", seconds=60):
+def told(*, failure=None, before="", seconds=60, by=signal.SIGTERM):
     """What a process prints that is told to end while it waits outside of Python; and how it ended."""
     code = textwrap.dedent(WAITS_IN_C.format(failure=repr(failure), before=before, seconds=seconds))
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "waits\n"
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(by)
     out, err = process.communicate(timeout=50)
     return process.returncode, out, err
 
@@ -58,6 +58,11 @@ def test_it_says_that_it_was_told_to_end_where_nothing_failed_and_tells_the_othe
     code, out, err = told()
     assert (code, out) == (1, "rank 3 was told to end by SIGTERM\n")
     assert err.startswith("rank 3: told to end by SIGTERM, as torchrun does once another rank has failed")
+
+
+def test_an_interrupt_is_heard_though_the_main_thread_is_stuck():
+    expected = (130, "rank 3 was interrupted\n", "rank 3: interrupted\n")
+    assert told(by=signal.SIGINT) == expected
 
 
 def test_it_is_silent_where_the_process_has_said_why():

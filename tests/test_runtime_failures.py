@@ -7,7 +7,7 @@ import pytest
 from synth.baselines import baseline_orders
 from synth.timing import schedule_orders
 from tests.builders import EITHER, two_by_two
-from tests.runtime_cases import FAILING_S, Case, failing, meet_alone
+from tests.runtime_cases import FAILING_S, Case, failing, meet_alone, meet_with
 from tests.runtime_pool import Pool
 
 WITHIN_SECONDS = 60
@@ -66,6 +66,13 @@ def test_peer_that_never_sends_is_named_on_all(pool):
 def test_schedule_for_other_ranks_is_refused_by_every_process(pool):
     with pytest.raises(AssertionError, match="2 processes are started for a schedule of 3 ranks: start 3"):
         pool.run(2, failing, case(), "none")
+
+
+@pytest.mark.parametrize("ranks", [(2, 1), (2, 3)])
+def test_schedules_for_different_ranks_are_refused_by_every_process(pool, ranks):
+    low, high = sorted(ranks)
+    said = pool.run(2, meet_with, *ranks)
+    assert said == [f"the processes are given schedules of {low} and {high} ranks: give all the same"] * 2
 
 
 def test_process_that_never_comes_is_missed():
