@@ -49,6 +49,11 @@ class Fleet:
     shared_network: bool = False
     name: str = ""
 
+    @property
+    def gpus_per_node(self) -> int:
+        """Of the fullest node: where there are fewer in all, one node has them."""
+        return min(self.cluster.gpus_per_node, self.num_gpus)
+
     def link(self, flows: int) -> Link:
         """What connects two GPUs when so many leave their node at once; with 0, two of one node."""
         if not flows:
