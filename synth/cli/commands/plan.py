@@ -49,6 +49,23 @@ NO_BUFFERED_WAYS = (
     "; --weights 2bw takes one stage per rank and at least as many microbatches as ranks: give --weights "
     "flush too, or fewer ranks, a larger batch, a smaller microbatch or --chunks 1"
 )
+UNUSED_BY_PIPEDREAM: dict[str, tuple[str, object]] = {
+    "-o": ("output", None),
+    "--pp": ("pp", ()),
+    "--dp": ("dp", ()),
+    "--tp": ("tp", ()),
+    "--chunks": ("chunks", CHUNKS),
+    "--weights": ("weights", tuple(WeightPolicy)),
+    "--neighbours": ("neighbours", tuple(SeatOrder)),
+    "--schedule": ("schedule", SCHEDULES),
+    "--sequence-parallel": ("sequence_parallel", False),
+    "--zero": ("zero", 0),
+    "--synthesize": ("synthesize", MOST_SYNTHESIZED),
+    "--time-limit": ("time_limit", SYNTHESIS_S),
+    "--folder": ("folder", None),
+    "--ray": ("ray", None),
+}
+"""Flags that PipeDream's planner has no use for: where each is read, and what it is when not given."""
 Name = TypeVar("Name", bound=StrEnum)
 
 
@@ -158,9 +175,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _run_pipedream(options: argparse.Namespace) -> int:
     """PipeDream's own planner: no search, and no schedule document."""
-    given = {"-o": options.output, "--pp": options.pp, "--dp": options.dp, "--tp": options.tp}
-    for flag, value in (given | {"--folder": options.folder}).items():
-        if value:
+    for flag, (name, default) in UNUSED_BY_PIPEDREAM.items():
+        if getattr(options, name) != default:
             raise InputError(
                 f"{flag} is given with --planner pipedream, which has no use for it: leave it out"
             )
@@ -301,7 +317,7 @@ def _document(recipe: PlanRecipe, choice: Choice, found: Sequence[Synthesized]) 
 def _numbers(text: str) -> tuple[int, ...]:
     """An argument type: counts with commas."""
     read = whole_number(1, MOST_DEGREE)
-    return tuple(read(part) for part in text.split(","))
+    return tuple(dict.fromkeys(read(part) for part in text.split(",")))
 
 
 def _names(names: type[Name]) -> Callable[[str], tuple[Name, ...]]:
@@ -310,13 +326,13 @@ def _names(names: type[Name]) -> Callable[[str], tuple[Name, ...]]:
         for part in text.split(","):
             if part not in known:
                 raise argparse.ArgumentTypeError(f"{part!r} is none of {', '.join(known)}")
-        return tuple(known[part] for part in text.split(","))
+        return tuple(dict.fromkeys(known[part] for part in text.split(",")))
 
     return read
 
 
 def _schedules(text: str) -> tuple[str, ...]:
-    given = tuple(text.split(","))
+    given = tuple(dict.fromkeys(text.split(",")))
     for name in given:
         if name not in SCHEDULES:
             raise argparse.ArgumentTypeError(f"{name!r} is no schedule of a plan: use {', '.join(SCHEDULES)}")
