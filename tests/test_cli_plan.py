@@ -52,6 +52,24 @@ def test_json_and_document(run, folder):
     assert judged["laid_out"] + judged["too_large"] <= judged["configurations"]
 
 
+@pytest.mark.parametrize(("room", "batches"), [(1, 0), (2, 2), (9, 3)])
+def test_double_buffering_is_written_over_several_batches(run, folder, monkeypatch, room, batches):
+    """With room for one alone nothing is: the file would not show what happens between batches."""
+    path = folder / "best.json"
+    monkeypatch.setattr("synth.planner.documents.MOST_OPS", room * 3 * 2 * 8)
+    words = ["--weights", "2bw", "--pp", "2", "--dp", "1", "--microbatch", "1", "-o", path]
+    answer = run("plan", *QUICK, *words)
+    assert "pipedream-2bw" in answer.out
+    assert path.exists() == bool(batches)
+    if batches:
+        problem = read_schedule(path.read_text()).schedule.problem
+        assert (answer.code, problem.num_microbatches) == (0, 8 * batches)
+        assert f"{batches} batches of 8 microbatches, not flushed between them" in problem.source
+    else:
+        assert answer.code == 2
+        assert "8 microbatches are too many to write two batches of the best plan" in answer.err
+
+
 def test_the_synthesizer_takes_part(run, folder):
     path = folder / "best.json"
     words = ["--pp", "2", "--dp", "1", "--tp", "2", "--weights", "flush", "--synthesize", "1"]

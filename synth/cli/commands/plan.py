@@ -28,7 +28,7 @@ from synth.document import ScheduleDocument, write_schedule
 from synth.drafts import WeightPolicy
 from synth.errors import InputError
 from synth.files import write_whole
-from synth.planner.documents import schedule_document
+from synth.planner.documents import check_shows_steady_state, schedule_document
 from synth.planner.executors import Executor, executor_of
 from synth.planner.journal import Journal
 from synth.planner.judging import SCHEDULES
@@ -153,8 +153,6 @@ def run(options: argparse.Namespace) -> int:
         executor.close()
     choices = _choices(recipe, standing, found)
     document = _document(recipe, choices[0], found) if choices else None
-    if options.output is not None and document is not None:
-        write_whole(options.output, write_schedule(document))
     answer = Answer(
         choices=choices,
         cut=None if document is None else _cut(recipe, choices[0], document),
@@ -170,6 +168,9 @@ def run(options: argparse.Namespace) -> int:
         print_json(answer_json(answer, options.keep))
     else:
         show_answer(answer, options.keep, Printer(options.output))
+    if options.output is not None and document is not None:
+        check_shows_steady_state(document, choices[0].num_microbatches)
+        write_whole(options.output, write_schedule(document))
     return _conclude(standing, answer, options)
 
 
