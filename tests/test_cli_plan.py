@@ -195,6 +195,13 @@ def test_pipedreams_plan_may_not_fit(run):
     assert "no plan of PipeDream's fits" in answer.err
 
 
+def test_what_the_gpu_does_not_have_is_wrong_input(run):
+    """Not a plan that does not fit."""
+    answer = run("plan", *QUICK, "--cluster", "4xv100")
+    assert (answer.code, answer.out) == (2, "")
+    assert "which it does not have: give --dtype fp16" in answer.err
+
+
 def test_nothing_fits(run):
     config = CONFIGS / "llama-3-70b.json"
     words = ["--cluster", "4xa100-40", "--batch", "4", "--seq", "2048", "--workers", "1"]

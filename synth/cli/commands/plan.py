@@ -248,10 +248,12 @@ def _recipe(options: argparse.Namespace) -> PlanRecipe:
         weights=options.weights,
         seats=options.neighbours,
     )
+    fleet = read_fleet(options.cluster)
+    fleet.cluster.gpu.flops_per_s(options.dtype)  # refused where the GPU does not have it: no plan could be
     return PlanRecipe(
         given_model(options),
         training,
-        read_fleet(options.cluster),
+        fleet,
         space,
         sequence_parallel=options.sequence_parallel,
         zero_stage=options.zero,
