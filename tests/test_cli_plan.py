@@ -7,6 +7,7 @@ from models import CONFIGS
 from plan_cases import Broken
 
 from synth.document import read_schedule
+from synth.planner.sweeping import sweep
 from synth.verify import verify_schedule
 
 SMALL = [
@@ -51,6 +52,24 @@ def test_json_and_document(run, folder):
     assert judged["laid_out"] + judged["too_large"] <= judged["configurations"]
 
 
+@pytest.mark.parametrize(("room", "batches"), [(1, 0), (2, 2), (9, 3)])
+def test_double_buffering_is_written_over_several_batches(run, folder, monkeypatch, room, batches):
+    """With room for one alone nothing is: the file would not show what happens between batches."""
+    path = folder / "best.json"
+    monkeypatch.setattr("synth.planner.documents.MOST_OPS", room * 3 * 2 * 8)
+    words = ["--weights", "2bw", "--pp", "2", "--dp", "1", "--microbatch", "1", "-o", path]
+    answer = run("plan", *QUICK, *words)
+    assert "pipedream-2bw" in answer.out
+    assert path.exists() == bool(batches)
+    if batches:
+        problem = read_schedule(path.read_text()).schedule.problem
+        assert (answer.code, problem.num_microbatches) == (0, 8 * batches)
+        assert f"{batches} batches of 8 microbatches, not flushed between them" in problem.source
+    else:
+        assert answer.code == 2
+        assert "8 microbatches are too many to write two batches of the best plan" in answer.err
+
+
 def test_the_synthesizer_takes_part(run, folder):
     path = folder / "best.json"
     words = ["--pp", "2", "--dp", "1", "--tp", "2", "--weights", "flush", "--synthesize", "1"]
@@ -83,6 +102,24 @@ def test_interrupted(run, monkeypatch, answers, code):
     assert "cannot be among the best" not in answer.out
 
 
+def test_interrupted_while_synthesizing(run, monkeypatch):
+    """Nothing is open behind a whole sweep."""
+    swept = Broken(10**6)
+
+    def broken_after(*given, **named):
+        standing = sweep(*given, **named)
+        swept.answers = 0
+        return standing
+
+    monkeypatch.setattr("synth.cli.commands.plan.executor_of", lambda _: swept)
+    monkeypatch.setattr("synth.cli.commands.plan.sweep", broken_after)
+    answer = run("plan", *SMALL, "--time-limit", "1")
+    assert answer.code == 0
+    assert "interrupted: this is the best so far" in answer.err
+    assert "cannot be among the best by bounds" in answer.out
+    assert "are still open" not in answer.out
+
+
 def test_fixed_degrees(run):
     words = ["--dp", "2", "--recompute", "full", "--schedule", "1f1b,gpipe", "--neighbours", "stages"]
     plans = json.loads(run("plan", *QUICK, *words, "--json").out)["plans"]
@@ -93,7 +130,7 @@ def test_fixed_degrees(run):
 
 def test_pipedreams_planner(run):
     """Its stages take all layers and GPUs, and the rate is that of its slowest stage."""
-    answer = run("plan", *QUICK, "--planner", "pipedream", "--microbatch", "1,2", "--json")
+    answer = run("plan", *SMALL, "--planner", "pipedream", "--microbatch", "1,2", "--json")
     told = json.loads(answer.out)
     assert {plan["minibatch"] for plan in told["plans"]} == {1, 2}
     for plan in told["plans"]:
@@ -101,9 +138,53 @@ def test_pipedreams_planner(run):
         assert sum(stage["replicas"] for stage in plan["stages"]) == 4
         assert plan["batch_seconds"] == pytest.approx(8 / plan["sequences_per_second"])
         assert plan["fits"] == (plan["peak_memory_bytes"] <= plan["memory_limit_bytes"])
-    table = run("plan", *QUICK, "--planner", "pipedream")
+    table = run("plan", *SMALL, "--planner", "pipedream")
     assert table.code == 0
     assert "PipeDream's planner: gpt, 4 layers of 256 on 4xa100-40" in table.out
+
+
+def test_pipedreams_planner_takes_equal_nodes(run):
+    answer = run("plan", *SMALL, "--planner", "pipedream", "--cluster", "12xa100-40")
+    assert answer.code == 2
+    assert "12 GPUs are given in nodes of 8" in answer.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--pp", "2"],
+        ["--dp", "2"],
+        ["--tp", "2"],
+        ["--chunks", "2"],
+        ["--weights", "flush"],
+        ["--neighbours", "stages"],
+        ["--schedule", "1f1b"],
+        ["--sequence-parallel"],
+        ["--zero", "1"],
+        ["--synthesize", "0"],
+        ["--time-limit", "1"],
+        ["--folder", "kept"],
+        ["--ray"],
+        ["-o", "best.json"],
+    ],
+    ids=" ".join,
+)
+def test_what_pipedreams_planner_has_no_use_for(run, words):
+    answer = run("plan", *SMALL, "--planner", "pipedream", *words)
+    assert answer.code == 2
+    assert f"{words[0]} is given with --planner pipedream, which has no use for it" in answer.err
+
+
+def test_a_choice_given_twice_is_one(run):
+    """In the count of configurations and everywhere else."""
+    once, twice = (
+        json.loads(run("plan", *QUICK, "--json", *words).out)["judged"]["configurations"]
+        for words in (
+            ["--chunks", "2", "--pp", "2", "--weights", "flush", "--schedule", "1f1b"],
+            ["--chunks", "2,2", "--pp", "2,2", "--weights", "flush,flush", "--schedule", "1f1b,1f1b"],
+        )
+    )
+    assert once == twice > 0
 
 
 def test_pipedreams_plan_may_not_fit(run):
@@ -112,6 +193,13 @@ def test_pipedreams_plan_may_not_fit(run):
     answer = run("plan", config, *words)
     assert answer.code == 1
     assert "no plan of PipeDream's fits" in answer.err
+
+
+def test_what_the_gpu_does_not_have_is_wrong_input(run):
+    """Not a plan that does not fit."""
+    answer = run("plan", *QUICK, "--cluster", "4xv100")
+    assert (answer.code, answer.out) == (2, "")
+    assert "which it does not have: give --dtype fp16" in answer.err
 
 
 def test_nothing_fits(run):
@@ -137,8 +225,7 @@ def test_nothing_fits(run):
         (["--weights", "2bw", "--pp", "4", "--batch", "2"], "at least as many microbatches as ranks: give"),
         (["--weights", "2bw", "--pp", "4", "--chunks", "2"], "--weights 2bw takes one stage per rank"),
         (["--weights", "2bw", "--schedule", "1f1b"], "none of these schedules exists for them"),
-        (["--planner", "pipedream", "--pp", "2"], "--pp is given with --planner pipedream"),
-        (["--planner", "pipedream", "--cluster", "12xa100-40"], "12 GPUs are given in nodes of 8"),
+        (["--planner", "pipedream"], "--synthesize is given with --planner pipedream"),
         (["--ray", "10.0.0.1:1x", "--workers", "2"], "'10.0.0.1:1x' is no address of a Ray cluster"),
     ],
 )

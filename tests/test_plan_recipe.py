@@ -144,6 +144,15 @@ def test_what_does_not_fit_is_refused():
     assert "more than 1 rank of 0.0 GiB" in recipe.outline(recipe.keys[0]).refusal
 
 
+@pytest.mark.parametrize(("gpus", "degrees"), [(6, {1, 2, 3, 6}), (16, {1, 2, 4, 8}), (12, {1, 2, 4})])
+def test_tensor_peers_share_the_node_there_is(gpus, degrees):
+    """Fewer GPUs than a node of eight are a node of their own, so three of six may be peers."""
+    fleet = fleet_of(gpus, gpus_per_node=8)
+    shapes = Space(batch=48).shapes(fleet, 4)
+    assert {shape.tp for shape in shapes} == degrees
+    assert {shape.seats for shape in shapes} == set(SeatOrder if gpus > 8 else [SeatOrder.STAGES])
+
+
 def test_heads_that_do_not_divide():
     model = gpt(heads=8)
     recipe = PlanRecipe(model, core_training(), fleet_of(16, gpus_per_node=16), Space(batch=16, tp=(16,)))

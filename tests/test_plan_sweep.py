@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 
 import pytest
@@ -175,6 +176,19 @@ def test_a_worker_that_ends():
     with pytest.raises(InputError, match="a worker process has ended"):
         executor.next()
     executor.close()
+
+
+def test_a_worker_that_starts_hears_no_interrupt():
+    """Ctrl-C reaches it before a line of Python is run there; this process hears it as ever."""
+    executor = LocalExecutor(1)
+    try:
+        executor.submit(int, "7")
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGINT)
+        assert executor.next() == 7
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        executor.close()
 
 
 def test_more_schedules_after_fewer(tmp_path):

@@ -104,6 +104,10 @@ def test_the_file(tmp_path):
     assert fleet_of(tmp_path, memory_limit=123456).cluster.memory_limit_bytes() == 123456
 
 
+def link(bytes_per_s, latency_s, *, of="between", **more):
+    return {of: {"bytes_per_second": bytes_per_s, "latency_seconds": latency_s, **more}}
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -113,11 +117,19 @@ def test_the_file(tmp_path):
         ({"format": "pipesynth.problem"}, '$.format is "pipesynth.problem": give "pipesynth.cluster"'),
         ({"nodes": 3}, "$.nodes is 3: give one of"),
         ({"inside": 3}, "$.inside is 3: give a link of the catalogue"),
-        ({"between": {"bytes_per_second": 0}}, "$.between.bytes_per_second is 0: give a number above 0"),
+        ({"between": {"bytes_per_second": 0}}, "$.between.bytes_per_second is 0: give a number from 1"),
         ({"between": {"bytes_per_second": 1}}, "$.between.latency_seconds is missing: give a number"),
-        ({"transfer_latency_seconds": -1}, "$.transfer_latency_seconds is -1: give a number ≥ 0"),
+        ({"transfer_latency_seconds": -1}, "$.transfer_latency_seconds is -1: give a number from 0"),
         ({"memory_limit": "much"}, "'much' is no size"),
-        ({"efficiencies": {"matmul": 2}}, "the matmul efficiency is 2"),
+        ({"efficiencies": {"matmul": 2}}, "$.efficiencies.matmul is 2: give a number from 1e-06 to 1"),
+        ({"efficiencies": {"link": 1e-300}}, "$.efficiencies.link is 1e-300: give a number from 1e-06 to 1"),
+        (link(1e-300, 0), "$.between.bytes_per_second is 1e-300: give a number from 1 to 1e+18"),
+        (link(1e300, 0), "$.between.bytes_per_second is 1e+300: give a number from 1 to 1e+18"),
+        (link(1e9, 1e300), "$.between.latency_seconds is 1e+300: give a number from 0 to 3600"),
+        ({"transfer_latency_seconds": 4000}, "$.transfer_latency_seconds is 4000: give a number from 0"),
+        (link(1e9, 0, of="inside", shared_by="bogus"), '$.inside.shared_by is "bogus": give one of'),
+        (link(1e9, 0, of="inside", shared_by="node"), '$.inside.shared_by is "node": give one of'),
+        (link(1e9, 0, shared_by="room"), '$.between.shared_by is "room": give "rank" where'),
         ({"efficiencies": {"speed": 1}}, "$.efficiencies.speed is 1: give one of"),
     ],
 )
@@ -127,9 +139,6 @@ def test_refused(tmp_path, changed, said):
     assert said in str(refused.value)
 
 
-def test_shared_by_is_node_or_rank(tmp_path):
-    between = {**CLUSTER["between"], "shared_by": "room"}
-    with pytest.raises(InputError, match="shared_by is"):
-        fleet_of(tmp_path, between=between)
+def test_a_count_is_of_some_gpus():
     with pytest.raises(InputError, match="a cluster of 0 GPUs"):
         read_fleet("0xh100")

@@ -24,7 +24,12 @@ KEYS = {
     *("format", "version", "name", "source", "gpu", "gpus", "gpus_per_node", "memory_limit"),
     *("inside", "between", "transfer_latency_seconds", "efficiencies"),
 }
-LINK_KEYS = {"bytes_per_second", "latency_seconds", "shared_by"}
+INSIDE_KEYS = {"bytes_per_second", "latency_seconds"}
+BETWEEN_KEYS = {*INSIDE_KEYS, "shared_by"}
+LEAST_BYTES_PER_S, MOST_BYTES_PER_S = 1, 1e18
+MOST_LATENCY_S = 3600
+LEAST_EFFICIENCY = 1e-6
+"""Beyond these, times are those of no cluster, and no count of ticks."""
 WANTED = f'a file {{"format": "{CLUSTER_FORMAT}", …}}, or a count and a GPU such as 64xh100'
 
 
@@ -48,6 +53,11 @@ class Fleet:
     num_gpus: int
     shared_network: bool = False
     name: str = ""
+
+    @property
+    def gpus_per_node(self) -> int:
+        """Of the fullest node: where there are fewer in all, one node has them."""
+        return min(self.cluster.gpus_per_node, self.num_gpus)
 
     def link(self, flows: int) -> Link:
         """What connects two GPUs when so many leave their node at once; with 0, two of one node."""
@@ -93,9 +103,9 @@ def _fleet(fields: ConfigFields) -> Fleet:
     fields.count("version", most=1)
     gpu, network, shared = _gpu(fields), None, False
     if "inside" in fields.tree:
-        gpu = replace(gpu, nvlink=_link(fields, "inside"))
+        gpu = replace(gpu, nvlink=_link(fields, "inside", INSIDE_KEYS))
     if "between" in fields.tree:
-        network = _link(fields, "between")
+        network = _link(fields, "between", BETWEEN_KEYS)
         shared = _is_shared(fields)
     cluster = Cluster(
         gpu=gpu,
@@ -129,7 +139,7 @@ def _transfer_latency_s(fields: ConfigFields) -> float | None:
     key = "transfer_latency_seconds"
     if key not in fields.tree:
         return None
-    return _number(fields, fields.tree, "", key, above=False)
+    return _number(fields, fields.tree, "", key, 0, MOST_LATENCY_S)
 
 
 def _limit_bytes(fields: ConfigFields) -> int | None:
@@ -141,26 +151,28 @@ def _limit_bytes(fields: ConfigFields) -> int | None:
     return fields.count("memory_limit", most=2**50)
 
 
-def _link(fields: ConfigFields, key: str) -> Link:
+def _link(fields: ConfigFields, key: str, known: set[str]) -> Link:
     given = fields.tree[key]
     if isinstance(given, str):
         return find_link(given)
     if not isinstance(given, dict):
         rule = "give a link of the catalogue, or its bytes_per_second and latency_seconds"
         fields.refuse(f"$.{key}", shown(given), rule)
-    _check_keys(given, LINK_KEYS, f"$.{key}", fields.refuse)
+    _check_keys(given, known, f"$.{key}", fields.refuse)
     return Link(
         name=key,
-        bytes_per_s=_number(fields, given, key, "bytes_per_second", above=True),
-        latency_s=_number(fields, given, key, "latency_seconds", above=False),
+        bytes_per_s=_number(fields, given, key, "bytes_per_second", LEAST_BYTES_PER_S, MOST_BYTES_PER_S),
+        latency_s=_number(fields, given, key, "latency_seconds", 0, MOST_LATENCY_S),
         source="the cluster's file",
     )
 
 
-def _number(fields: ConfigFields, tree: dict[str, Any], of: str, key: str, *, above: bool) -> float:
+def _number(
+    fields: ConfigFields, tree: dict[str, Any], of: str, key: str, least: float, most: float
+) -> float:
     value: Any = tree.get(key)
-    if type(value) not in (int, float) or not (value > 0 if above else value >= 0):
-        rule = f"give a number {'above 0' if above else '≥ 0'}"
+    if type(value) not in (int, float) or not least <= value <= most:
+        rule = f"give a number from {least:g} to {most:g}"
         at = f"$.{of}.{key}" if of else f"$.{key}"
         fields.refuse(at, "missing" if value is None else shown(value), rule)
     return float(value)
@@ -182,7 +194,7 @@ def _efficiencies(fields: ConfigFields) -> Efficiencies:
         fields.refuse("$.efficiencies", shown(given), f"give shares of {', '.join(sorted(known))}")
     _check_keys(given, known, "$.efficiencies", fields.refuse)
     for name in given:
-        _number(fields, given, "efficiencies", name, above=True)
+        _number(fields, given, "efficiencies", name, LEAST_EFFICIENCY, 1)
     return Efficiencies(**given)
 
 

@@ -269,7 +269,7 @@ class PlanRecipe:
             replicas=shape.dp,
             tensor=shape.tp,
             order=shape.seats,
-            gpus_per_node=self.fleet.cluster.gpus_per_node,
+            gpus_per_node=self.fleet.gpus_per_node,
         )
 
     def _all_reduce_ticks(self, plan: Plan, shape: Shape) -> tuple[int, ...]:

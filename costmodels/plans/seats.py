@@ -32,7 +32,7 @@ class Seats:
     order
         Who are neighbours.
     gpus_per_node
-        A multiple of ``tensor``.
+        Of the fullest node; a multiple of ``tensor``.
     """
 
     num_ranks: int

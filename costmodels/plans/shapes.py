@@ -106,9 +106,8 @@ class Space:
 
     def _degrees(self, fleet: Fleet) -> Iterator[tuple[int, int, int, int]]:
         """Ranks, replicas, tensor degree, microbatch size."""
-        per_node = fleet.cluster.gpus_per_node
         for tp in _allowed(_divisors(fleet.num_gpus), self.tp):
-            if per_node % tp:
+            if fleet.gpus_per_node % tp:
                 continue
             for pp in _allowed(_divisors(fleet.num_gpus // tp), self.pp):
                 dp = fleet.num_gpus // tp // pp
@@ -142,7 +141,7 @@ class Space:
 
     def _seats(self, pp: int, dp: int, fleet: Fleet) -> tuple[SeatOrder, ...]:
         """One order where they are the same: one rank, one replica, or one node."""
-        differ = pp > 1 and dp > 1 and fleet.num_gpus > fleet.cluster.gpus_per_node
+        differ = pp > 1 and dp > 1 and fleet.num_gpus > fleet.gpus_per_node
         return self.seats if differ else self.seats[:1]
 
 

@@ -82,7 +82,7 @@ def stashing_plan(model: ModelShape, training: Training, fleet: Fleet) -> Stashi
 
 def _levels(fleet: Fleet) -> list[Level]:
     cluster, share = fleet.cluster, fleet.cluster.efficiencies.link
-    inside = min(cluster.gpus_per_node, fleet.num_gpus)
+    inside = fleet.gpus_per_node
     if fleet.num_gpus % inside:
         raise InputError(
             f"{fleet.num_gpus} GPUs are given in nodes of {inside}, and PipeDream's planner takes equal "

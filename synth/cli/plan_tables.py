@@ -141,7 +141,7 @@ def _cells(number: int, choice: Choice, answer: Answer) -> list[str]:
 def _lines(answer: Answer) -> list[str]:
     counts = answer.counts()
     others = counts["configurations"] - counts["too_large"] - counts["laid_out"]
-    left_out = "are still open" if answer.standing.interrupted else "cannot be among the best by bounds"
+    left_out = "cannot be among the best by bounds" if answer.standing.swept else "are still open"
     lines = [
         f"{counts['configurations']} configurations judged in {answer.swept_s:.1f} s: {counts['too_large']} "
         f"cannot fit by bounds, {others} {left_out}; {counts['laid_out']} laid out, "

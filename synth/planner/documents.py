@@ -11,6 +11,7 @@ from synth.bounds import best_bound
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument
 from synth.drafts import Draft
+from synth.errors import InputError
 from synth.graph import MOST_OPS
 from synth.planner.judging import DOUBLE_BUFFERED
 from synth.problem import Problem
@@ -42,9 +43,34 @@ def schedule_document(draft: Draft, schedule: str) -> ScheduleDocument:
     )
 
 
+def check_shows_steady_state(document: ScheduleDocument, num_microbatches: int) -> None:
+    """See that a double-buffered schedule is of several batches: of one alone no reader can tell what it is.
+
+    Parameters
+    ----------
+    document
+        A schedule of :func:`schedule_document`.
+    num_microbatches
+        Of one batch.
+
+    Raises
+    ------
+    InputError
+        When there was room for one only.
+    """
+    buffered = document.provenance.method == DOUBLE_BUFFERED
+    if buffered and document.schedule.problem.num_microbatches == num_microbatches:
+        raise InputError(
+            f"{num_microbatches} microbatches are too many to write two batches of the best plan, which are "
+            "not flushed between them: give a larger --microbatch or --weights flush, or leave out -o"
+        )
+
+
 def _several_batches(problem: Problem) -> Problem:
     most = MOST_OPS // (3 * problem.num_stages * problem.num_microbatches)
-    batches = max(1, min(BATCHES, most))
+    batches = min(BATCHES, most)
+    if batches < 2:
+        return problem
     words = f"{batches} batches of {problem.num_microbatches} microbatches, not flushed between them"
     return replace(
         problem,

@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol
 
@@ -75,7 +76,8 @@ class LocalExecutor:
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Give a call to the next process that is free."""
-        self._under_way.add(self._pool.submit(call, *arguments))
+        with _no_interrupts():
+            self._under_way.add(self._pool.submit(call, *arguments))
 
     def next(self) -> Any:
         """Wait for a call to be done."""
@@ -94,6 +96,16 @@ class LocalExecutor:
         if self._under_way:
             self._leave.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Let Ctrl-C wait: a process started meanwhile inherits that, and is deaf to it before it can say so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(leave: Event) -> None:

@@ -27,13 +27,16 @@ class Sweep:
         How many of the best are wanted, of each policy.
     verdicts
         By key.
+    swept
+        Whether all that can be among the best was looked at.
     interrupted
-        Whether Ctrl-C ended it.
+        Whether Ctrl-C ended it, or what came after.
     """
 
     outlines: Sequence[Outline]
     keep: int = KEEP
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    swept: bool = False
     interrupted: bool = False
     _places: dict[str, int] = field(init=False, repr=False)
     _most_ticks: dict[WeightPolicy, int | None] = field(init=False, repr=False, default_factory=dict)
@@ -131,6 +134,7 @@ def sweep(
     try:
         for names in (quick, list(schedules)) if quick else (list(schedules),):
             _pass(recipe, executor, standing, names, note)
+        standing.swept = True
     except KeyboardInterrupt:
         standing.interrupted = True
     return standing

@@ -28,7 +28,7 @@ from synth.document import ScheduleDocument, write_schedule
 from synth.drafts import WeightPolicy
 from synth.errors import InputError
 from synth.files import write_whole
-from synth.planner.documents import schedule_document
+from synth.planner.documents import check_shows_steady_state, schedule_document
 from synth.planner.executors import Executor, executor_of
 from synth.planner.journal import Journal
 from synth.planner.judging import SCHEDULES
@@ -49,6 +49,23 @@ NO_BUFFERED_WAYS = (
     "; --weights 2bw takes one stage per rank and at least as many microbatches as ranks: give --weights "
     "flush too, or fewer ranks, a larger batch, a smaller microbatch or --chunks 1"
 )
+UNUSED_BY_PIPEDREAM: dict[str, tuple[str, object]] = {
+    "-o": ("output", None),
+    "--pp": ("pp", ()),
+    "--dp": ("dp", ()),
+    "--tp": ("tp", ()),
+    "--chunks": ("chunks", CHUNKS),
+    "--weights": ("weights", tuple(WeightPolicy)),
+    "--neighbours": ("neighbours", tuple(SeatOrder)),
+    "--schedule": ("schedule", SCHEDULES),
+    "--sequence-parallel": ("sequence_parallel", False),
+    "--zero": ("zero", 0),
+    "--synthesize": ("synthesize", MOST_SYNTHESIZED),
+    "--time-limit": ("time_limit", SYNTHESIS_S),
+    "--folder": ("folder", None),
+    "--ray": ("ray", None),
+}
+"""Flags that PipeDream's planner has no use for: where each is read, and what it is when not given."""
 Name = TypeVar("Name", bound=StrEnum)
 
 
@@ -136,8 +153,6 @@ def run(options: argparse.Namespace) -> int:
         executor.close()
     choices = _choices(recipe, standing, found)
     document = _document(recipe, choices[0], found) if choices else None
-    if options.output is not None and document is not None:
-        write_whole(options.output, write_schedule(document))
     answer = Answer(
         choices=choices,
         cut=None if document is None else _cut(recipe, choices[0], document),
@@ -153,14 +168,16 @@ def run(options: argparse.Namespace) -> int:
         print_json(answer_json(answer, options.keep))
     else:
         show_answer(answer, options.keep, Printer(options.output))
+    if options.output is not None and document is not None:
+        check_shows_steady_state(document, choices[0].num_microbatches)
+        write_whole(options.output, write_schedule(document))
     return _conclude(standing, answer, options)
 
 
 def _run_pipedream(options: argparse.Namespace) -> int:
     """PipeDream's own planner: no search, and no schedule document."""
-    given = {"-o": options.output, "--pp": options.pp, "--dp": options.dp, "--tp": options.tp}
-    for flag, value in (given | {"--folder": options.folder}).items():
-        if value:
+    for flag, (name, default) in UNUSED_BY_PIPEDREAM.items():
+        if getattr(options, name) != default:
             raise InputError(
                 f"{flag} is given with --planner pipedream, which has no use for it: leave it out"
             )
@@ -231,10 +248,12 @@ def _recipe(options: argparse.Namespace) -> PlanRecipe:
         weights=options.weights,
         seats=options.neighbours,
     )
+    fleet = read_fleet(options.cluster)
+    fleet.cluster.gpu.flops_per_s(options.dtype)  # refused where the GPU does not have it: no plan could be
     return PlanRecipe(
         given_model(options),
         training,
-        read_fleet(options.cluster),
+        fleet,
         space,
         sequence_parallel=options.sequence_parallel,
         zero_stage=options.zero,
@@ -301,7 +320,7 @@ def _document(recipe: PlanRecipe, choice: Choice, found: Sequence[Synthesized]) 
 def _numbers(text: str) -> tuple[int, ...]:
     """An argument type: counts with commas."""
     read = whole_number(1, MOST_DEGREE)
-    return tuple(read(part) for part in text.split(","))
+    return tuple(dict.fromkeys(read(part) for part in text.split(",")))
 
 
 def _names(names: type[Name]) -> Callable[[str], tuple[Name, ...]]:
@@ -310,13 +329,13 @@ def _names(names: type[Name]) -> Callable[[str], tuple[Name, ...]]:
         for part in text.split(","):
             if part not in known:
                 raise argparse.ArgumentTypeError(f"{part!r} is none of {', '.join(known)}")
-        return tuple(known[part] for part in text.split(","))
+        return tuple(dict.fromkeys(known[part] for part in text.split(",")))
 
     return read
 
 
 def _schedules(text: str) -> tuple[str, ...]:
-    given = tuple(text.split(","))
+    given = tuple(dict.fromkeys(text.split(",")))
     for name in given:
         if name not in SCHEDULES:
             raise argparse.ArgumentTypeError(f"{name!r} is no schedule of a plan: use {', '.join(SCHEDULES)}")
