@@ -120,6 +120,26 @@ def test_interrupted_while_synthesizing(run, monkeypatch):
     assert "are still open" not in answer.out
 
 
+def test_what_heads_do_not_allow_is_counted(run):
+    """Four heads on three GPUs: not for want of memory."""
+    words = [
+        "--cluster",
+        "3xa100-40",
+        "--tp",
+        "3",
+        "--batch",
+        "1",
+        "--recompute",
+        "none",
+        "--weights",
+        "flush",
+    ]
+    answer = run("plan", *QUICK, *words)
+    assert "1 configurations judged in" in answer.out
+    assert "1 cannot be trained so or cannot fit, 0 cannot be among the best" in answer.out
+    assert "4 attention heads" in answer.err
+
+
 def test_fixed_degrees(run):
     words = ["--dp", "2", "--recompute", "full", "--schedule", "1f1b,gpipe", "--neighbours", "stages"]
     plans = json.loads(run("plan", *QUICK, *words, "--json").out)["plans"]

@@ -144,7 +144,7 @@ def _lines(answer: Answer) -> list[str]:
     left_out = "cannot be among the best by bounds" if answer.standing.swept else "are still open"
     lines = [
         f"{counts['configurations']} configurations judged in {answer.swept_s:.1f} s: {counts['too_large']} "
-        f"cannot fit by bounds, {others} {left_out}; {counts['laid_out']} laid out, "
+        f"cannot be trained so or cannot fit, {others} {left_out}; {counts['laid_out']} laid out, "
         f"{counts['schedules_tried']} schedules tried, {counts['synthesized']} synthesized"
     ]
     policies = sorted({choice.shape.weights for choice in answer.choices})
