@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from runtime.bulletin import Bulletin
-from runtime.clock import make_recorder
+from runtime.clock import clock_offset_ns, make_recorder
 from runtime.cuts import Cuts
 from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
@@ -267,6 +267,12 @@ class PipelineRunner:
     def times(self) -> list[MeasuredOp]:
         """When the ops of the last step ran, by this process's clock."""
         return self._recorder.times()
+
+    def clock_offset_ns(self) -> int:
+        """What to subtract from :meth:`times` to have them by rank 0's clock; every rank calls this."""
+        self._doing = "the search for the clocks' differences"
+        with self._spreading():
+            return clock_offset_ns(self.world, self._transport)
 
     def extra_state(self, stage: int) -> dict[str, Tensor]:
         """What a checkpoint of a stage holds beside the module and its optimizer: nothing here."""

@@ -7,7 +7,6 @@ import json
 from torch import Tensor
 
 from runtime.allocators import make_allocator
-from runtime.clock import clock_offset_ns
 from runtime.executor import PipelineRunner
 from runtime.trials import unchanged
 from synth.errors import InputError
@@ -68,7 +67,7 @@ def gather_timeline(
     times = runner.times()
     if not times:  # on no rank then: each holds a stage
         raise InputError("no step has run, of which a timeline could be: run one first")
-    offset = clock_offset_ns(world)
+    offset = runner.clock_offset_ns()
     own = [[str(op), start - offset, end - offset] for op, start, end in times]
     name = f"times/{bulletin.turn('times')}/{world.replica}"
     bulletin.put(f"{name}/{world.rank}", json.dumps({"ops": own, "peak": peak_bytes}))

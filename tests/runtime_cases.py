@@ -285,6 +285,9 @@ def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str
             batch = batch[:-1]
         runner.step(batch, target)
         runner.step(batch, target)
+        if fault == "clock":
+            with runner.watch.spreading(lambda: "the clock"):
+                gather_timeline(runner) if number != 1 else fail()
     except Exception as error:
         return type(error).__name__, str(error), time.monotonic() - began
     return "nothing", "", 0.0

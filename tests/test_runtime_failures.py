@@ -27,6 +27,7 @@ FAULTS = {
         "rank 1 is given autocast torch.bfloat16 and rank 0 None: give all ranks the same",
     ),
     "raises": ("RuntimeError", "the layer is broken"),
+    "clock": ("RuntimeError", "the layer is broken"),
     "loss": (
         "LossError",
         "the loss of microbatch 0 is nan: lower the learning rate, or look at the batch",
