@@ -18,9 +18,9 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
     """The most that this rank holds at any moment of a step, as its allocator says; every rank calls this.
 
     That is what it holds at the start (weights, what an optimizer keeps, buffers) and what comes on top. The
-    step is taken for that alone: on the CPU being watched slows it. It does not count, the times of the last
-    step before stay, buffers of modules keep their content, and its gradients are not to be followed by an
-    update.
+    step is taken for that alone: on the CPU being watched slows it. It does not count, whatever its loss is;
+    the times of the last step before stay, buffers of modules keep their content, and its gradients are not
+    to be followed by an update.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
     def step() -> None:
         runner.step(batch, target)
 
-    with runner.aside():
+    with runner.aside("the step that measures memory"):
         held_bytes = allocator.held_bytes()
         with unchanged(runner.modules.values()):
             return held_bytes + allocator.watch(step).highest

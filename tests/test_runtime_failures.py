@@ -55,6 +55,12 @@ def test_fault_on_one_rank_is_told_on_all(pool, fault):
     assert max(seconds for _, _, seconds in answers) < WITHIN_SECONDS
 
 
+def test_step_that_measures_memory_is_called_so(pool):
+    answers = pool.run(3, failing, case(), "measuring")
+    told = {text for name, text, _ in answers if name == "PeerError"}
+    assert told == {"rank 1 failed in 1F0 of the step that measures memory: the layer is broken"}
+
+
 def test_peer_that_never_sends_is_named_on_all(pool):
     answers = pool.run(3, failing, case(), "sleeps")
     texts = [text for _, text, _ in answers]
