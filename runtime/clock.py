@@ -6,11 +6,13 @@ Nothing of the CUDA path has been run yet where this was written: there was no G
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import distributed as dist
 
+from runtime.transport import Transport
 from runtime.world import World
 from synth.measured import MeasuredOp
 from synth.ops import Op
@@ -101,41 +103,67 @@ def make_recorder(device: torch.device) -> Recorder:
     return CudaRecorder(device) if device.type == "cuda" else HostRecorder()
 
 
-def clock_offset_ns(world: World) -> int:
+def clock_offset_ns(world: World, transport: Transport) -> int:
     """What to subtract from this rank's clock to have that of its pipeline's rank 0; all ranks call it.
 
     Rank 0 asks and takes the answer for given half-way (Cristian's algorithm); of many rounds the quickest
     counts, and half of its time bounds the error. On one machine all processes share the clock, and what
     is found is that error.
+
+    Parameters
+    ----------
+    world
+        This process among all.
+    transport
+        Waits for the messages, and for failures elsewhere meanwhile.
+
+    Raises
+    ------
+    PipelineError
+        When a rank does not ask or answer in time, or failed.
     """
-    offset = torch.zeros(1, dtype=torch.int64)
+    offset_ns = 0
     for rank in range(1, world.num_ranks):
         if world.rank == 0:
-            offset[0] = _ask(world, rank)
-            dist.send(offset, world.process_of(rank), group=world.pipeline)
+            line = _Line(world, transport, rank, rank)
+            line.send(_ahead_ns(line))
         elif world.rank == rank:
+            line = _Line(world, transport, 0, rank)
             for _ in range(ROUNDS):
-                _answer(world)
-            dist.recv(offset, world.process_of(0), group=world.pipeline)
-    return 0 if world.rank == 0 else int(offset[0])
+                line.receive()
+                line.send(time.monotonic_ns())
+            offset_ns = line.receive()
+    return offset_ns
 
 
-def _ask(world: World, rank: int) -> int:
-    """How far a rank's clock is ahead."""
+def _ahead_ns(line: _Line) -> int:
+    """How far the clock at the other end is ahead."""
     rounds: list[tuple[int, int]] = []
-    theirs = torch.zeros(1, dtype=torch.int64)
     for _ in range(ROUNDS):
         before = time.monotonic_ns()
-        dist.send(theirs, world.process_of(rank), group=world.pipeline)
-        dist.recv(theirs, world.process_of(rank), group=world.pipeline)
+        line.send(0)
+        theirs = line.receive()
         after = time.monotonic_ns()
-        rounds.append((after - before, int(theirs.item()) - (before + after) // 2))
+        rounds.append((after - before, theirs - (before + after) // 2))
     _, ahead = min(rounds)
     return ahead
 
 
-def _answer(world: World) -> None:
-    now = torch.zeros(1, dtype=torch.int64)
-    dist.recv(now, world.process_of(0), group=world.pipeline)
-    now[0] = time.monotonic_ns()
-    dist.send(now, world.process_of(0), group=world.pipeline)
+class _Line:
+    """Carries numbers between rank 0 and the one whose clock is sought; seen from one end."""
+
+    def __init__(self, world: World, transport: Transport, other: int, sought: int) -> None:
+        self._transport, self._group = transport, world.pipeline
+        self._other, self._sought = world.process_of(other), sought
+
+    def send(self, number: int) -> None:
+        tensor = torch.tensor([number], dtype=torch.int64)
+        self._pass(lambda: dist.isend(tensor, self._other, group=self._group))
+
+    def receive(self) -> int:
+        tensor = torch.zeros(1, dtype=torch.int64)
+        self._pass(lambda: dist.irecv(tensor, self._other, group=self._group))
+        return int(tensor.item())
+
+    def _pass(self, start: Callable[[], dist.Work | None]) -> None:
+        self._transport.pass_on_host(start, lambda: f"a message for the clock of rank {self._sought}")

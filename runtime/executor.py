@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from runtime.bulletin import Bulletin
-from runtime.clock import make_recorder
+from runtime.clock import clock_offset_ns, make_recorder
 from runtime.cuts import Cuts
 from runtime.gradients import Exchange, make_gradients
 from runtime.one_step import Equipment, Loss, StepRun
@@ -118,6 +118,7 @@ class PipelineRunner:
         self.completed_steps = 0
         self._problem = schedule.problem
         self._doing = "starting"
+        self._aside: str | None = None
         num_processes = world.num_ranks * world.num_replicas
         self._watch = Watch(world.store, world.number, num_processes, self.options.patience_s)
         generation = world.store.add(f"runners/{world.number}", 1)
@@ -235,7 +236,8 @@ class PipelineRunner:
         PipelineError
             When a message does not come in time, or another rank failed.
         """
-        self._doing = f"step {self.completed_steps}"
+        name = self._aside or f"step {self.completed_steps}"
+        self._doing = name
         with self._spreading():
             self._watch.check()
             self._recorder = make_recorder(self.world.device)
@@ -246,27 +248,37 @@ class PipelineRunner:
             kind = StoringRun if self.routes.storing else StepRun
             run = kind(self._equipment, self._recorder, self.completed_steps, inputs, targets)
             for step in self._plan:
-                self._doing = f"{step.op} of step {self.completed_steps}"
+                self._doing = f"{step.op} of {name}"
                 run.run(step)
-            self._doing = f"the end of step {self.completed_steps}"
+            self._doing = f"the end of {name}"
             loss = run.finish()
         self.completed_steps += 1
         return loss
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Steps inside do not count; of the last one before the times stay and the gradients go."""
-        before = self.completed_steps, self._recorder
+    def aside(self, name: str) -> Iterator[None]:
+        """Steps inside, called ``name``, do not count, whatever their loss is.
+
+        Of the last one before the times stay and the gradients go.
+        """
+        before = self.completed_steps, self._recorder, self._equipment, self._aside
+        self._equipment, self._aside = replace(self._equipment, checks_loss=False), name
         for gradients in self._equipment.gradients.values():
             gradients.clear()
         try:
             yield
         finally:
-            self.completed_steps, self._recorder = before
+            self.completed_steps, self._recorder, self._equipment, self._aside = before
 
     def times(self) -> list[MeasuredOp]:
         """When the ops of the last step ran, by this process's clock."""
         return self._recorder.times()
+
+    def clock_offset_ns(self) -> int:
+        """What to subtract from :meth:`times` to have them by rank 0's clock; every rank calls this."""
+        self._doing = "the search for the clocks' differences"
+        with self._spreading():
+            return clock_offset_ns(self.world, self._transport)
 
     def extra_state(self, stage: int) -> dict[str, Tensor]:
         """What a checkpoint of a stage holds beside the module and its optimizer: nothing here."""

@@ -52,6 +52,8 @@ class Equipment:
         Called on the last stage.
     seed, autocast
         As in the executor's options.
+    checks_loss
+        Whether a loss that is not finite ends the step.
     """
 
     problem: Problem
@@ -66,6 +68,7 @@ class Equipment:
     loss: Loss
     seed: int
     autocast: torch.dtype | None
+    checks_loss: bool = True
 
 
 class StepRun:
@@ -180,7 +183,7 @@ class StepRun:
         if loss.ndim:
             raise InputError(f"the loss has shape {tuple(loss.shape)}: give its mean, a scalar")
         # Where it costs no waiting for the device, before anything goes back: no rank then ends the step.
-        if loss.device.type == "cpu":
+        if self._have.checks_loss and loss.device.type == "cpu":
             _check_finite(loss, op.microbatch)
         self._losses.setdefault(op.microbatch, {})[self._have.routes.slice_of(op.stage)] = loss
 
@@ -217,7 +220,7 @@ class StepRun:
             weighted = [loss * have.cuts.share(number) for number, loss in sorted(parts.items())]
             whole[microbatch] = torch.stack(weighted).sum()
         losses = torch.stack(list(whole.values()))
-        if not losses.isfinite().all():  # once a step the device is waited for
+        if have.checks_loss and not losses.isfinite().all():  # once a step the device is waited for
             for microbatch, loss in zip(whole, losses, strict=True):
                 _check_finite(loss, microbatch)
         mean = losses.mean() * (len(losses) / have.problem.num_microbatches)

@@ -7,7 +7,6 @@ import json
 from torch import Tensor
 
 from runtime.allocators import make_allocator
-from runtime.clock import clock_offset_ns
 from runtime.executor import PipelineRunner
 from runtime.trials import unchanged
 from synth.errors import InputError
@@ -19,9 +18,9 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
     """The most that this rank holds at any moment of a step, as its allocator says; every rank calls this.
 
     That is what it holds at the start (weights, what an optimizer keeps, buffers) and what comes on top. The
-    step is taken for that alone: on the CPU being watched slows it. It does not count, the times of the last
-    step before stay, buffers of modules keep their content, and its gradients are not to be followed by an
-    update.
+    step is taken for that alone: on the CPU being watched slows it. It does not count, whatever its loss is;
+    the times of the last step before stay, buffers of modules keep their content, and its gradients are not
+    to be followed by an update.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ def step_peak_bytes(runner: PipelineRunner, batch: Tensor | None = None, target:
     def step() -> None:
         runner.step(batch, target)
 
-    with runner.aside():
+    with runner.aside("the step that measures memory"):
         held_bytes = allocator.held_bytes()
         with unchanged(runner.modules.values()):
             return held_bytes + allocator.watch(step).highest
@@ -68,7 +67,7 @@ def gather_timeline(
     times = runner.times()
     if not times:  # on no rank then: each holds a stage
         raise InputError("no step has run, of which a timeline could be: run one first")
-    offset = clock_offset_ns(world)
+    offset = runner.clock_offset_ns()
     own = [[str(op), start - offset, end - offset] for op, start, end in times]
     name = f"times/{bulletin.turn('times')}/{world.replica}"
     bulletin.put(f"{name}/{world.rank}", json.dumps({"ops": own, "peak": peak_bytes}))

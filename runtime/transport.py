@@ -116,6 +116,12 @@ class Transport:
         """Wait until an operation that is no message is done."""
         self._wait(self._others, self._arrival(self._others, work), what)
 
+    def pass_on_host(self, start: Callable[[], dist.Work | None], what: Callable[[], str]) -> None:
+        """Start an operation on tensors in host memory and wait until it is done, whatever the device."""
+        work = self._begin(start, what)
+        assert work is not None, "this process is in the group"
+        self._others.wait(self._others.submit(work), self._timeout_s, what)
+
     def send(self, message: Message, tensor: Tensor, *, is_buffer: bool = False) -> None:
         """Send off a tensor, which nothing may write any more; returns at once.
 

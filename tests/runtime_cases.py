@@ -285,6 +285,13 @@ def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str
             batch = batch[:-1]
         runner.step(batch, target)
         runner.step(batch, target)
+        if fault == "measuring":
+            if number == 1:
+                stages[1].register_forward_hook(fail)
+            step_peak_bytes(runner, batch, target)
+        if fault == "clock":
+            with runner.watch.spreading(lambda: "the clock"):
+                gather_timeline(runner) if number != 1 else fail()
     except Exception as error:
         return type(error).__name__, str(error), time.monotonic() - began
     return "nothing", "", 0.0
@@ -376,11 +383,13 @@ def peak_of_a_step(store, number: int, count: int, case: Case) -> Peak:
     before, batch = runner._recorder, make_batch(case, 2, 0)
     buffers = [buffer for module in runner.modules.values() for buffer in module.buffers()]
     contents = [buffer.clone() for buffer in buffers]
+    batch[1].fill_(torch.nan)  # no loss of a step that does not count
     peak = step_peak_bytes(runner, *batch)
     untraced = runner.completed_steps == 2 and runner._recorder is before
     untraced &= all(map(torch.equal, buffers, contents)) and any(content.any() for content in contents)
     for module in runner.modules.values():
         module.zero_grad()
+    batch = make_batch(case, 2, 0)
     start = HostAllocator().held_bytes()
     live = StorageLedger().watch(lambda: runner.step(*batch)).highest
     runner.close()

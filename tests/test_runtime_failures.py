@@ -27,6 +27,7 @@ FAULTS = {
         "rank 1 is given autocast torch.bfloat16 and rank 0 None: give all ranks the same",
     ),
     "raises": ("RuntimeError", "the layer is broken"),
+    "clock": ("RuntimeError", "the layer is broken"),
     "loss": (
         "LossError",
         "the loss of microbatch 0 is nan: lower the learning rate, or look at the batch",
@@ -52,6 +53,12 @@ def test_fault_on_one_rank_is_told_on_all(pool, fault):
     assert all(re.match(r"rank \d failed in .*: ", text) for text in told), told
     assert {name for name, _, _ in answers} == {kind, "PeerError"}
     assert max(seconds for _, _, seconds in answers) < WITHIN_SECONDS
+
+
+def test_step_that_measures_memory_is_called_so(pool):
+    answers = pool.run(3, failing, case(), "measuring")
+    told = {text for name, text, _ in answers if name == "PeerError"}
+    assert told == {"rank 1 failed in 1F0 of the step that measures memory: the layer is broken"}
 
 
 def test_peer_that_never_sends_is_named_on_all(pool):

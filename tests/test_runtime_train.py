@@ -207,6 +207,13 @@ def test_torchrun_trains_and_writes_a_timeline(written, tmp_path):
     assert min(written_there.peak_memory_bytes) > 100_000, "weights, gradients and moments of AdamW alone"
 
 
+def test_step_that_measures_memory_may_have_any_loss(pool, written, tmp_path):
+    """A last update that ruins the weights does not undo the steps before."""
+    path, timeline = written("zb-h1", 2), tmp_path / "timeline.json"
+    run(pool, 2, "--schedule", path, "--steps", "1", "--learning-rate", "1e20", "--timeline", str(timeline))
+    assert min(read_timeline(timeline.read_text()).peak_memory_bytes) > 100_000
+
+
 def test_torchrun_with_other_processes_than_ranks_is_refused(written):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     command += ["-m", "runtime.train", "--schedule", written("zb-h1", 2)]
