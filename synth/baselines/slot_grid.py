@@ -25,11 +25,9 @@ _Codes = NDArray[np.int8]
 _CODE: Mapping[OpKind, int] = MappingProxyType({OpKind.F: 1, OpKind.B: 2, OpKind.W: 3})
 _IDLE = 0
 _KEPT = 8
-PERIOD_OPS = 6
-"""A rank's two F, two B and two W of a microbatch."""
 
 
-_FEW_PER_RANK = 4
+FEW_PER_RANK = 4
 """With this many microbatches a rank, or more, the orders repeat one another in their middle."""
 
 
@@ -40,29 +38,31 @@ def tightened_orders(block: BuildingBlock, num_ranks: int, num_microbatches: int
     Ends are tightened, and between them every rank repeats the same six ops: many microbatches are few, with
     more of these in the middle. Where few do not repeat so, all are tightened.
     """
-    few = _FEW_PER_RANK * num_ranks
+    few = FEW_PER_RANK * num_ranks
     if num_microbatches > few:
-        longer = lengthened(_tightened_orders(block, num_ranks, few), num_microbatches - few)
+        longer = lengthened(_tightened_orders(block, num_ranks, few), num_microbatches - few, 6)
         if longer is not None:
             return longer
     return _tightened_orders(block, num_ranks, num_microbatches)
 
 
-def lengthened(orders: RankOrders, more: int) -> RankOrders | None:
+def lengthened(orders: RankOrders, more: int, per_microbatch: int) -> RankOrders | None:
     """Orders of more microbatches, repeating what stands in the middle; None where that is no repetition.
 
     Parameters
     ----------
     orders
-        F, B and W of two stages on every rank.
+        Every microbatch runs the same ops on a rank.
     more
         How many microbatches to add, at least 1.
+    per_microbatch
+        How many ops each has on every rank.
     """
     longer = []
     for order in orders:
         half = len(order) // 2
-        turn = order[half - PERIOD_OPS : half]
-        if order[half : half + PERIOD_OPS] != _later(turn, 1):
+        turn = order[half - per_microbatch : half]
+        if order[half : half + per_microbatch] != _later(turn, 1):
             return None
         middle = [Op(kind, stage, n + by) for by in range(1, more + 1) for kind, stage, n in turn]
         longer.append((*order[:half], *middle, *_later(order[half:], more)))

@@ -43,11 +43,11 @@ ALL_AT_ONCE = ("gpipe", "2bp-gpipe")
 """Schedules that run all forwards of a batch first: where that does not fit, no orders need be made."""
 
 
-BY_COUNT = ("group-interleaved-1f1b", "interleaved-zero-bubble")
-"""Schedules whose groups hang on the number of microbatches, and so their warm-up: fewer say nothing.
+CHOOSES_GROUPS = "group-interleaved-1f1b"
+"""The schedule whose groups hang on what fits, and on the microbatches: fewer say nothing of it."""
 
-Of all others, every rank holds at least as much with more microbatches: they begin in the same way.
-"""
+EVEN_GROUPS = "interleaved-zero-bubble"
+"""The schedule whose groups are of p where p divides the microbatches, and elsewhere hang on their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,11 +219,11 @@ def _bytes_of_first_microbatches(problem: Problem, name: str) -> tuple[int, ...]
     """What every rank holds at least, by the same schedule of so few microbatches that it takes less to find.
 
     Whole rounds are left out of the middle: what divides the microbatches divides those left, and what warms
-    up and cools down has the microbatches that it needs.
+    up and cools down has the microbatches that it needs. Nothing where these would begin in another way.
     """
     p, m = problem.num_ranks, problem.num_microbatches
     first = 4 * p + m % (2 * p)
-    if first >= m or name in BY_COUNT:
+    if first >= m or name == CHOOSES_GROUPS or (name == EVEN_GROUPS and m % p):
         return problem.static_bytes_by_rank
     few = replace(problem, num_microbatches=first)
     return peak_memory_bytes(few, baseline_orders(name, few))
