@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.baselines import BASELINES, baseline_orders
-from synth.baselines.grouped import group_sizes, in_groups_of
+from synth.baselines.grouped import _orders, _peaks_in_groups, group_sizes, in_groups_of
 from synth.baselines.shapes import EqualTicks, equal_ticks
-from synth.baselines.undivided_v import one_f_one_b_v_block
+from synth.baselines.slot_grid import FEW_PER_RANK, _tightened_orders, lengthened
+from synth.baselines.undivided_v import _all_moved_up, one_f_one_b_v_block
 from synth.baselines.v_shaped import v_half_block, v_min_block, v_zb_block
 from synth.baselines.zero_bubble import (
     few_microbatches_ticks,
@@ -508,6 +509,47 @@ def test_block_residues_never_meet_and_chains_ascend(block_of):
             assert len(slots) == 4
         chain = [starts["F", s] for s in range(2 * p)] + [starts["B", s] for s in reversed(range(2 * p))]
         assert all(a < b for a, b in pairwise(chain))
+
+
+@pytest.mark.parametrize("num_ranks", range(1, 9))
+def test_v_orders_repeat_their_middle(num_ranks):
+    """Orders of many microbatches are those of few, lengthened: as if all had been tightened."""
+    few = FEW_PER_RANK * num_ranks
+    for more in (1, 3, 2 * num_ranks):
+        for block in (v_min_block(num_ranks), v_half_block(num_ranks), v_zb_block(num_ranks)):
+            longer = lengthened(_tightened_orders(block, num_ranks, few), more, 6)
+            assert longer == _tightened_orders(block, num_ranks, few + more)
+        block = one_f_one_b_v_block(num_ranks)
+        longer = lengthened(_all_moved_up(block, num_ranks, few), more, 4)
+        assert longer == _all_moved_up(block, num_ranks, few + more)
+
+
+def test_what_is_no_repetition_is_not_lengthened():
+    problem = uniform_problem(2, 4, StageCosts(F=OpCost(ticks=1), BW=OpCost(ticks=2)))
+    assert lengthened(baseline_orders("gpipe", problem), 1, 2) is None
+
+
+@given(st.integers(2, 5), st.integers(1, 3), st.integers(1, 24), st.booleans(), st.data())
+def test_peaks_in_groups_are_those_of_their_orders(num_ranks, chunks, num_microbatches, divided, data):
+    sizes = st.integers(0, 9)
+    stages = []
+    for _ in range(num_ranks * chunks):
+        at_b, at_w, static = (data.draw(sizes) for _ in range(3))
+        whole = OpCost(ticks=3, free_bytes=at_b + at_w)
+        backward = (
+            {"B": OpCost(ticks=2, alloc_bytes=1, free_bytes=at_b + 1), "W": OpCost(ticks=1, free_bytes=at_w)}
+            if divided
+            else {"BW": whole}
+        )
+        forward = OpCost(ticks=1, alloc_bytes=at_b + at_w)
+        stages.append(StageCosts(F=forward, static_bytes=static, **backward))
+    problem = replace(
+        uniform_problem(num_ranks, num_microbatches, stages[0], chunks=chunks), stages=tuple(stages)
+    )
+    for group in group_sizes(problem):
+        turn = tuple(range(num_ranks))
+        peaks = peak_memory_bytes(problem, _orders(problem, turn, group))
+        assert _peaks_in_groups(problem, turn, group) == peaks
 
 
 def test_v_zb_lifespan_is_at_most_that_of_table_1():

@@ -14,16 +14,17 @@ from synth.drafts import Draft, WeightPolicy
 from synth.errors import BaselineUndefinedError
 from synth.ops import OpKind
 from synth.placement import PlacementKind
-from synth.planner.judging import FLUSHED, UNDIVIDED
+from synth.planner.judging import FLUSHED, UNDIVIDED, _bytes_of_first_microbatches
 from synth.planner.steps import (
     buffered_step_ticks,
     flushed_step_ticks,
     least_step_ticks,
     least_undivided_step_ticks,
     microbatch_period_ticks,
+    ordered_step_ticks,
 )
 from synth.problem import OpCost, StageCosts, uniform_problem
-from synth.schedule import measure
+from synth.schedule import measure, peak_memory_bytes
 from synth.timing import schedule_orders
 
 
@@ -224,3 +225,35 @@ def test_the_bound_of_double_buffering_is_the_step():
     problem = equal(4, 8, transfer=2)
     draft = Draft(problem=problem, all_reduce_ticks=(5,) * 4, policy=WeightPolicy.DOUBLE_BUFFERED)
     assert least_step_ticks(draft) == buffered_step_ticks(problem, (5,) * 4)
+
+
+@pytest.mark.parametrize("name", FLUSHED)
+@given(st.integers(1, 5), st.integers(1, 3), st.sampled_from(PlacementKind), st.data())
+@settings(max_examples=25)
+def test_few_microbatches_hold_no_more_than_many(name, num_ranks, chunks, kind, data):
+    """And the step of orders is that of the schedule they make."""
+    if (kind is PlacementKind.V and chunks != 2) or (chunks == 1 and kind is not PlacementKind.LOOP):
+        return
+    m = data.draw(st.integers(4 * num_ranks + 1, 10 * num_ranks))
+    stages = []
+    for _ in range(num_ranks * chunks):
+        at_b, at_w, forward, backward, weight = (data.draw(st.integers(1, 9)) for _ in range(5))
+        stages.append(
+            StageCosts(
+                F=OpCost(ticks=forward, alloc_bytes=at_b + at_w),
+                B=OpCost(ticks=backward, free_bytes=at_b),
+                W=OpCost(ticks=weight, free_bytes=at_w),
+                BW=OpCost(ticks=backward + weight, free_bytes=at_b + at_w),
+            )
+        )
+    problem = uniform_problem(num_ranks, m, stages[0], chunks=chunks, kind=kind)
+    problem = replace(problem, stages=tuple(stages))
+    try:
+        orders = baseline_orders(name, problem)
+    except BaselineUndefinedError:
+        return
+    least = _bytes_of_first_microbatches(problem, name)
+    assert all(few <= all_ for few, all_ in zip(least, peak_memory_bytes(problem, orders), strict=True))
+    sums = [data.draw(st.integers(0, 30)) for _ in stages]
+    schedule = schedule_orders(problem, orders)
+    assert ordered_step_ticks(problem, orders, sums) == flushed_step_ticks(schedule, sums)

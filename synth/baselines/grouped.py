@@ -6,11 +6,13 @@ ticks of one stage (one chunk); A bytes that the F of one stage allocates.
 
 from __future__ import annotations
 
+import numpy as np
+
 from synth.baselines.shapes import equal_activation_bytes, equal_ticks, loop_ranks
 from synth.errors import BaselineUndefinedError
 from synth.ops import Op, OpKind, RankOrders
-from synth.problem import Problem
-from synth.schedule import fits, peak_memory_bytes
+from synth.problem import OpCost, Problem, StageCosts
+from synth.schedule import fits
 
 _NAME = "group-interleaved-1f1b"
 
@@ -124,15 +126,46 @@ def _largest_that_fits(problem: Problem, turn: tuple[int, ...]) -> tuple[tuple[i
     """The group sizes, by halving since memory falls with them, and the orders with these."""
     choices = group_sizes(problem)
     low, high, middle = 0, len(choices) - 1, 0
-    while True:
-        orders = _orders(problem, turn, choices[middle])
-        if low == high:
-            return choices[middle], orders
-        if fits(problem, peak_memory_bytes(problem, orders)):
+    while low < high:
+        if fits(problem, _peaks_in_groups(problem, turn, choices[middle])):
             high = middle
         else:
             low = middle + 1
         middle = (low + high) // 2
+    return choices[middle], _orders(problem, turn, choices[middle])
+
+
+def _peaks_in_groups(problem: Problem, turn: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The peak of every rank with these groups: that of its orders, which it does not lay out op by op."""
+    forwards, backwards = (
+        np.array([first for first, _ in passes]) for passes in passes_in_turn(problem, sizes)
+    )
+    on_forward = np.array([_changes(costs, (OpKind.F,)) for costs in problem.stages])
+    on_backward = np.array([_changes(costs, _backward(costs)) for costs in problem.stages])
+    peaks = list(problem.static_bytes_by_rank)
+    for depth, rank in enumerate(turn):
+        ahead = min(forwards_ahead(problem, sizes[0], depth), len(forwards))
+        changes = np.zeros((len(backwards), 6), dtype=np.int64)
+        changes[: len(forwards) - ahead, :2] = on_forward[forwards[ahead:] + depth]
+        changes[:, 2:] = on_backward[backwards + depth]
+        live = np.cumsum(np.concatenate([on_forward[forwards[:ahead] + depth].ravel(), changes.ravel()]))
+        peaks[rank] += max(0, int(live.max()))
+    return tuple(peaks)
+
+
+def _changes(costs: StageCosts, kinds: tuple[OpKind, ...]) -> list[int]:
+    """What ops allocate and free in turn, bytes; two numbers for an F, four for a backward."""
+    changes = [bytes_ for kind in kinds for bytes_ in _allocated_and_freed(costs.cost(kind))]
+    return changes if OpKind.F in kinds else [*changes, 0, 0][:4]
+
+
+def _allocated_and_freed(cost: OpCost) -> tuple[int, int]:
+    return cost.alloc_bytes, -cost.free_bytes
+
+
+def _backward(costs: StageCosts) -> tuple[OpKind, ...]:
+    """The ops of a backward: divided wherever it can be."""
+    return (OpKind.B, OpKind.W) if costs.can_divide else (OpKind.BW,)
 
 
 def _orders(problem: Problem, turn: tuple[int, ...], sizes: tuple[int, ...]) -> RankOrders:
@@ -144,8 +177,7 @@ def _orders(problem: Problem, turn: tuple[int, ...], sizes: tuple[int, ...]) -> 
         order = forward[:ahead]
         for n, (first, microbatch) in enumerate(backwards):
             order += forward[n + ahead : n + ahead + 1]
-            divides = problem.stages[first + depth].can_divide
-            kinds = (OpKind.B, OpKind.W) if divides else (OpKind.BW,)
+            kinds = _backward(problem.stages[first + depth])
             order += [Op(kind, first + depth, microbatch) for kind in kinds]
         orders[rank] = tuple(order)
     return tuple(orders)

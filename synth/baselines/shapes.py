@@ -129,10 +129,17 @@ def undivided_backward(problem: Problem, stage: int, microbatch: int) -> tuple[O
 
 def with_offered_backwards(problem: Problem, order: Iterable[Op]) -> tuple[Op, ...]:
     """An order with every BW as its stage offers it: undivided, or B directly followed by W."""
+    divided = {stage for stage, costs in enumerate(problem.stages) if costs.must_divide}
+    if not divided:
+        return tuple(order)
     return tuple(
         part
         for op in order
-        for part in (undivided_backward(problem, op.stage, op.microbatch) if op.kind is OpKind.BW else (op,))
+        for part in (
+            undivided_backward(problem, op.stage, op.microbatch)
+            if op.kind is OpKind.BW and op.stage in divided
+            else (op,)
+        )
     )
 
 

@@ -27,9 +27,56 @@ _IDLE = 0
 _KEPT = 8
 
 
+FEW_PER_RANK = 4
+"""With this many microbatches a rank, or more, the orders repeat one another in their middle."""
+
+
 @lru_cache(maxsize=_KEPT)
 def tightened_orders(block: BuildingBlock, num_ranks: int, num_microbatches: int) -> RankOrders:
     """The orders of a block of F and B on a V of ``num_ranks`` ranks, W put in.
+
+    Ends are tightened, and between them every rank repeats the same six ops: many microbatches are few, with
+    more of these in the middle. Where few do not repeat so, all are tightened.
+    """
+    few = FEW_PER_RANK * num_ranks
+    if num_microbatches > few:
+        longer = lengthened(_tightened_orders(block, num_ranks, few), num_microbatches - few, 6)
+        if longer is not None:
+            return longer
+    return _tightened_orders(block, num_ranks, num_microbatches)
+
+
+def lengthened(orders: RankOrders, more: int, per_microbatch: int) -> RankOrders | None:
+    """Orders of more microbatches, repeating what stands in the middle; None where that is no repetition.
+
+    Parameters
+    ----------
+    orders
+        Every microbatch runs the same ops on a rank.
+    more
+        How many microbatches to add, at least 1.
+    per_microbatch
+        How many ops each has on every rank.
+    """
+    longer = []
+    for order in orders:
+        half = len(order) // 2
+        turn = order[half - per_microbatch : half]
+        if order[half : half + per_microbatch] != _later(turn, 1):
+            return None
+        middle = [Op(kind, stage, n + by) for by in range(1, more + 1) for kind, stage, n in turn]
+        longer.append((*order[:half], *middle, *_later(order[half:], more)))
+    return tuple(longer)
+
+
+def _later(ops: tuple[Op, ...], by: int) -> tuple[Op, ...]:
+    """The same ops of later microbatches."""
+    return tuple(Op(kind, stage, microbatch + by) for kind, stage, microbatch in ops)
+
+
+@lru_cache(maxsize=_KEPT)
+def _tightened_orders(block: BuildingBlock, num_ranks: int, num_microbatches: int) -> RankOrders:
+    """All of them tightened.
 
     The grid is tightened twice: with every W an op of its own, then, squeezed, with W filling idle slots.
     An op only ever moves to a slot behind all that it waits for, so the orders cannot deadlock. Nothing here

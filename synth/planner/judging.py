@@ -13,14 +13,13 @@ from synth.errors import BaselineUndefinedError, InputError
 from synth.graph import check_size
 from synth.planner.steps import (
     buffered_step_ticks,
-    flushed_step_ticks,
     least_step_ticks,
     least_undivided_step_ticks,
+    ordered_step_ticks,
     quick_least_step_ticks,
 )
 from synth.problem import Problem
 from synth.schedule import fits, peak_memory_bytes
-from synth.timing import schedule_orders
 
 DOUBLE_BUFFERED = "pipedream-2bw"
 """The one schedule of double buffering: 1F1B without flushes."""
@@ -42,6 +41,13 @@ UNDIVIDED = ("gpipe", "1f1b", "interleaved-1f1b", "looped-bfs", "hanayo", "1f1b-
 
 ALL_AT_ONCE = ("gpipe", "2bp-gpipe")
 """Schedules that run all forwards of a batch first: where that does not fit, no orders need be made."""
+
+
+CHOOSES_GROUPS = "group-interleaved-1f1b"
+"""The schedule whose groups hang on what fits, and on the microbatches: fewer say nothing of it."""
+
+EVEN_GROUPS = "interleaved-zero-bubble"
+"""The schedule whose groups are of p where p divides the microbatches, and elsewhere hang on their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,14 +202,31 @@ def _flushed(draft: Draft, name: str) -> Row | None:
         if not fits(problem, least):
             return Row(schedule=name, step_ticks=None, peak_bytes=max(least))
     try:
+        least = _bytes_of_first_microbatches(problem, name)
+        if not fits(problem, least):
+            return Row(schedule=name, step_ticks=None, peak_bytes=max(least))
         orders = baseline_orders(name, problem)
     except BaselineUndefinedError:
         return None
     peaks = peak_memory_bytes(problem, orders)
     step = None
     if fits(problem, peaks):
-        step = flushed_step_ticks(schedule_orders(problem, orders), draft.all_reduce_ticks)
+        step = ordered_step_ticks(problem, orders, draft.all_reduce_ticks)
     return Row(schedule=name, step_ticks=step, peak_bytes=max(peaks))
+
+
+def _bytes_of_first_microbatches(problem: Problem, name: str) -> tuple[int, ...]:
+    """What every rank holds at least, by the same schedule of so few microbatches that it takes less to find.
+
+    Whole rounds are left out of the middle: what divides the microbatches divides those left, and what warms
+    up and cools down has the microbatches that it needs. Nothing where these would begin in another way.
+    """
+    p, m = problem.num_ranks, problem.num_microbatches
+    first = 4 * p + m % (2 * p)
+    if first >= m or name == CHOOSES_GROUPS or (name == EVEN_GROUPS and m % p):
+        return problem.static_bytes_by_rank
+    few = replace(problem, num_microbatches=first)
+    return peak_memory_bytes(few, baseline_orders(name, few))
 
 
 def _bytes_of_all_forwards(problem: Problem) -> tuple[int, ...]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+
+import numpy as np
 
 from synth.bounds import best_bound
 from synth.bounds.chains import forward_heads
 from synth.drafts import Draft, WeightPolicy
-from synth.ops import OpKind
+from synth.graph import KINDS, build_graph, divided_in_orders
+from synth.ops import OpKind, RankOrders
 from synth.problem import Problem
 from synth.schedule import Schedule
+from synth.timing import earliest_starts
 
 ENDING = (OpKind.W, OpKind.BW)
 """Ops that add to a weight gradient."""
@@ -37,12 +41,38 @@ def flushed_step_ticks(schedule: Schedule, all_reduce_ticks: Sequence[int]) -> i
         for timed in rank:
             if timed.op.kind in ENDING:
                 ready[timed.op.stage] = timed.end
-        free = rank[-1].end
-        clock = begun
-        for stage, at in sorted(ready.items(), key=lambda item: item[1]):
-            clock = max(clock, at) + all_reduce_ticks[stage]
-        ended = max(ended, free, clock)
+        ended = max(ended, rank[-1].end, _summed_at(begun, ready, all_reduce_ticks))
     return ended - begun
+
+
+def ordered_step_ticks(problem: Problem, orders: RankOrders, all_reduce_ticks: Sequence[int]) -> int:
+    """The same of orders at their earliest times, which it does not lay out op by op.
+
+    Parameters
+    ----------
+    problem, orders
+        One batch on one replica: for every rank, all its ops in execution order.
+    all_reduce_ticks
+        Of every stage.
+    """
+    graph = build_graph(problem, divided_in_orders(problem, orders))
+    ids = graph.orders_to_ids(orders)
+    ends = earliest_starts(graph, ids) + graph.ticks
+    begun = min(int(ends[order[0]] - graph.ticks[order[0]]) for order in ids)
+    ending = np.isin(graph.kind, [KINDS.index(kind) for kind in ENDING])
+    ended = begun
+    for order, held in zip(ids, problem.stages_by_rank, strict=True):
+        ready = {stage: int(ends[(graph.stage == stage) & ending].max()) for stage in held}
+        ended = max(ended, int(ends[order[-1]]), _summed_at(begun, ready, all_reduce_ticks))
+    return ended - begun
+
+
+def _summed_at(begun: int, ready: Mapping[int, int], all_reduce_ticks: Sequence[int]) -> int:
+    """When a rank has summed the gradients of its stages, given when each has them: one at a time."""
+    clock = begun
+    for stage, at in sorted(ready.items(), key=lambda item: item[1]):
+        clock = max(clock, at) + all_reduce_ticks[stage]
+    return clock
 
 
 def buffered_step_ticks(problem: Problem, all_reduce_ticks: Sequence[int]) -> int:
