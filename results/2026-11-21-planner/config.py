@@ -26,7 +26,10 @@ GPT_SETTINGS = ((8, 64), (8, 512), (16, 512), (32, 512), (64, 64), (64, 512), (6
 ADDED = ((8, 64), (64, 512))
 """Those whose flushed plan is synthesized too."""
 
-SPEED = (("llama-3-8b", "16xh100", 64), ("llama-3-70b", "64xh100", 128))
+SPEED = (
+    ("llama-3-8b", "16xh100", 64),
+    *(("llama-3-70b", "64xh100", batch) for batch in (128, 512, 1024, 4096)),
+)
 """Models, clusters and batches whose whole space is judged for its time."""
 
 RUNTIME_LATENCY_S = 0.24e-3

@@ -353,7 +353,7 @@ def run_speed(_: int) -> None:
         begun = time.process_time()
         swept: Sweep = sweep(recipe, SerialExecutor(), keep=10)
         table.add(
-            setting=f"{config} on {fleet}",
+            setting=f"{config} on {fleet}, batch {batch}",
             configurations=len(outlines),
             too_large=sum(bool(outline.refusal) for outline in outlines),
             laid_out=len(swept.verdicts),
