@@ -7,8 +7,8 @@ arXiv 2405.15362, as the authors' released scheduler does them greedily).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from itertools import chain
 from types import MappingProxyType
 
@@ -38,12 +38,29 @@ def tightened_orders(block: BuildingBlock, num_ranks: int, num_microbatches: int
     Ends are tightened, and between them every rank repeats the same six ops: many microbatches are few, with
     more of these in the middle. Where few do not repeat so, all are tightened.
     """
+    return with_repeated_middle(partial(_tightened_orders, block, num_ranks), num_ranks, num_microbatches, 6)
+
+
+def with_repeated_middle(
+    build: Callable[[int], RankOrders], num_ranks: int, num_microbatches: int, per_microbatch: int
+) -> RankOrders:
+    """Orders of many microbatches: those of few with their middle repeated, where it is a repetition.
+
+    Parameters
+    ----------
+    build
+        Gives the orders of so many microbatches, and all of them where the middle is none.
+    num_ranks, num_microbatches
+        Of the orders.
+    per_microbatch
+        How many ops each has on every rank.
+    """
     few = FEW_PER_RANK * num_ranks
     if num_microbatches > few:
-        longer = lengthened(_tightened_orders(block, num_ranks, few), num_microbatches - few, 6)
+        longer = lengthened(build(few), num_microbatches - few, per_microbatch)
         if longer is not None:
             return longer
-    return _tightened_orders(block, num_ranks, num_microbatches)
+    return build(num_microbatches)
 
 
 def lengthened(orders: RankOrders, more: int, per_microbatch: int) -> RankOrders | None:

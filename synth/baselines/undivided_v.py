@@ -7,10 +7,11 @@ the authors' released scheduler lays it out.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import accumulate
 
 from synth.baselines.shapes import equal_activation_bytes, equal_ticks, v_ranks, with_offered_backwards
-from synth.baselines.slot_grid import FEW_PER_RANK, lengthened
+from synth.baselines.slot_grid import with_repeated_middle
 from synth.building_block import BlockOp, BuildingBlock, PlacedOp, unroll_with_starts
 from synth.ops import Op, OpKind, RankOrders
 from synth.placement import PlacementKind
@@ -101,12 +102,7 @@ def one_f_one_b_v_peak_bytes(problem: Problem) -> tuple[int, ...] | None:
 
 def _moved_up(block: BuildingBlock, num_ranks: int, num_microbatches: int) -> RankOrders:
     """The orders of a block repeated for every microbatch, its ops moved up; of many, the middle repeated."""
-    few = FEW_PER_RANK * num_ranks
-    if num_microbatches > few:
-        longer = lengthened(_all_moved_up(block, num_ranks, few), num_microbatches - few, 4)
-        if longer is not None:
-            return longer
-    return _all_moved_up(block, num_ranks, num_microbatches)
+    return with_repeated_middle(partial(_all_moved_up, block, num_ranks), num_ranks, num_microbatches, 4)
 
 
 def _all_moved_up(block: BuildingBlock, num_ranks: int, num_microbatches: int) -> RankOrders:

@@ -71,7 +71,7 @@ def _status(model: pulp.LpProblem, solver: _WatchedHighs) -> str:
     return name
 
 
-class _WatchedHighs(pulp.HiGHS):  # type: ignore[misc]
+class _WatchedHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP ships no types
     """HiGHS in a thread of its own, so that an interrupt reaches the caller and ends the search."""
 
     def __init__(self, params: SolveParams, *, mip: bool, **options: str) -> None:
