@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from test_flows import STAGE, SUMMED, two_directions, two_slices
 from test_stage_names import directions_of_slices
 
+from synth.baselines import baseline_schedule
 from synth.errors import InputError
 from synth.explain.critical_path import critical_path
 from synth.export import TARGETS, Shown, export, export_files
@@ -207,3 +208,9 @@ def test_a_slot_table_of_weight_versions_is_that_of_its_orders():
         to_slot_table(schedule_orders(problem, serial_orders(problem))) for problem in (plain, versions)
     ]
     assert tables[0] == tables[1]
+
+
+def test_stages_that_store_are_refused_by_name():
+    schedule = baseline_schedule("bpipe", uniform_problem(4, 4, STAGE))
+    with pytest.raises(InputError, match="torch-csv cannot express stages that are no plain chain"):
+        export("torch-csv", [Shown(title="evicting", schedule=schedule)])

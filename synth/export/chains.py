@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from synth.errors import InputError
+from synth.flows import laid_out_of
 from synth.problem import Problem
 
 
@@ -15,9 +16,10 @@ def check_chain(problem: Problem, target: str) -> None:
         When they are no plain chain, naming the target.
     """
     if problem.feeds:
+        what = "directions or slices" if laid_out_of(problem) else "stages that are no plain chain"
         raise InputError(
-            f"{target} cannot express directions or slices: give it a problem whose stages are one chain, or "
-            "use slot-csv, perfetto or html"
+            f"{target} cannot express {what}: give it a problem whose stages are one chain, or use slot-csv, "
+            "perfetto or html"
         )
     if not problem.is_chain:
         stage = next(number for number, costs in enumerate(problem.stages) if costs.R is not None)
