@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from synth.comparison import compare_with_timeline, measured_problem
+from synth.comparison import compare_with_timeline
 from synth.errors import InputError
+from synth.measured_costs import measured_problem
 from synth.ops import Op, OpKind
 from synth.problem import Links
 from synth.schedule import measure

@@ -41,9 +41,9 @@ from synth import (
     synthesize,
     uniform_problem,
 )
-from synth.comparison import measured_problem
 from synth.document import read_problem, read_timeline, write_problem, write_timeline
 from synth.measured import Timeline
+from synth.measured_costs import measured_problem
 from synth.ops import Op, OpKind, RankOrders
 from synth.schedule import measure
 from synth.simulate import simulate_orders

@@ -1,0 +1,126 @@
+"""What a measured step says of its problem's bytes: those of ops, and those held throughout."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from synth.measured import HeldBytes, Timeline
+from synth.ops import OpKind
+from synth.problem import OpCost, Problem, StageCosts
+from synth.schedule import peak_memory_bytes
+
+
+def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
+    """A timeline's problem with the bytes that its allocators saw, where it has them; else as it is.
+
+    An op allocates what its rank held at most while it ran, above what it held before, and frees what is not
+    left behind: medians over a stage's microbatches, of two middle ones the lower, so that the first weight
+    gradients, which bring the tensors that they are in, count among what is held throughout. What a forward
+    leaves its backward frees, all of it: W what B leaves. A form of the backward that did not run (BW, or B
+    and W) frees as much, B its own share of it, and rises as high as the other. R keeps its bytes.
+
+    Static bytes are such that the orders that ran come to the peaks that were measured, shared among a rank's
+    stages as before, or equally; further versions of weights come on top, as they did. They hold whatever an
+    op has no part in: weights, their gradients, the optimizer's state, buffers for messages. A memory limit
+    below what the run held was not about these bytes: there is none then.
+
+    Parameters
+    ----------
+    problem
+        The timeline's, maybe at other ticks.
+    timeline
+        What was measured.
+    """
+    if timeline.held_bytes is None or timeline.peak_memory_bytes is None:
+        return problem
+    seen = _changes(timeline, timeline.held_bytes)
+    stages = tuple(
+        _with_bytes(costs, {kind: seen[s, kind] for kind, _ in costs.offered if (s, kind) in seen})
+        for s, costs in enumerate(problem.stages)
+    )
+    limit = None if limit_is_of_other_bytes(timeline) else problem.memory_limit_bytes
+    measured = replace(problem, stages=stages, memory_limit_bytes=limit)
+    return _with_static_bytes(measured, timeline, timeline.peak_memory_bytes)
+
+
+def limit_is_of_other_bytes(timeline: Timeline) -> bool:
+    """Whether a rank held more than its problem's limit allows: the limit was then in units of its own."""
+    limits, peaks = timeline.problem.memory_limit_bytes, timeline.peak_memory_bytes
+    return limits is not None and peaks is not None and any(map(int.__gt__, peaks, limits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What ops of one kind on one stage did: how far what was held rose, and what they left, in bytes."""
+
+    rise: int
+    net: int
+
+
+def _changes(timeline: Timeline, held: tuple[HeldBytes, ...]) -> dict[tuple[int, OpKind], _Change]:
+    """By stage and kind, the medians over microbatches."""
+    rises: dict[tuple[int, OpKind], list[int]] = defaultdict(list)
+    nets: dict[tuple[int, OpKind], list[int]] = defaultdict(list)
+    for order, rank in zip(timeline.orders, held, strict=True):
+        befores = (rank.start_bytes, *rank.after_bytes)
+        for op, before, most, after in zip(order, befores, rank.most_bytes, rank.after_bytes, strict=False):
+            rises[op.stage, op.kind].append(most - before)
+            nets[op.stage, op.kind].append(after - before)
+    return {
+        key: _Change(statistics.median_low(found), statistics.median_low(nets[key]))
+        for key, found in rises.items()
+    }
+
+
+def _with_bytes(costs: StageCosts, seen: Mapping[OpKind, _Change]) -> StageCosts:
+    """A stage whose ops do what was seen of them."""
+    if OpKind.F not in seen:
+        return costs
+    rises = {kind: change.rise for kind, change in seen.items()}
+    kept = seen[OpKind.F].net
+    after_b = seen[OpKind.B].net if OpKind.B in seen else -round(kept * _share_of_b(costs))
+    nets = {OpKind.F: kept, OpKind.B: after_b, OpKind.W: -kept - after_b, OpKind.BW: -kept}
+    highest = max((rise for kind, rise in rises.items() if kind is not OpKind.F), default=0)
+
+    def cost(kind: OpKind, own: OpCost) -> OpCost:
+        if kind is OpKind.R:
+            return own
+        alloc = max(0, nets[kind], rises.get(kind, highest))
+        return replace(own, alloc_bytes=alloc, free_bytes=alloc - nets[kind])
+
+    return costs.map_costs(cost)
+
+
+def _share_of_b(costs: StageCosts) -> float:
+    """How much of what a forward leaves B frees by the stage's own bytes, the rest being W's: half, if 0."""
+    if costs.B is None:
+        return 0.0
+    kept = costs.F.alloc_bytes - costs.F.free_bytes
+    return (costs.B.free_bytes - costs.B.alloc_bytes) / kept if kept else 0.5
+
+
+def _with_static_bytes(problem: Problem, timeline: Timeline, peaks: tuple[int, ...]) -> Problem:
+    """The problem whose ranks hold so much throughout that the orders come to the peaks."""
+    before = problem.stages
+    bare = replace(
+        problem, stages=tuple(replace(costs, static_bytes=0, weight_versions=1) for costs in before)
+    )
+    stages = list(before)
+    for held, peak, ops in zip(
+        problem.stages_by_rank, peaks, peak_memory_bytes(bare, timeline.orders), strict=True
+    ):
+        shares = [before[stage].static_bytes for stage in held]
+        for stage, part in zip(held, _shared(max(0, peak - ops), shares), strict=True):
+            stages[stage] = replace(before[stage], static_bytes=part)
+    return replace(problem, stages=tuple(stages))
+
+
+def _shared(total: int, shares: list[int]) -> list[int]:
+    """A whole number in the ratio of others, or equally where all are 0; the first gets what is left over."""
+    shares = shares if any(shares) else [1] * len(shares)
+    parts = [total * share // sum(shares) for share in shares]
+    parts[0] += total - sum(parts)
+    return parts
