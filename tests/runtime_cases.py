@@ -28,7 +28,7 @@ from runtime.gradients import Exchange
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
-from runtime.timeline import gather_timeline, step_peak_bytes
+from runtime.timeline import gather_timeline, step_memory
 from runtime.train import main
 from runtime.world import World, join_at
 from synth.document import write_timeline
@@ -288,7 +288,7 @@ def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str
         if fault == "measuring":
             if number == 1:
                 stages[1].register_forward_hook(fail)
-            step_peak_bytes(runner, batch, target)
+            step_memory(runner, batch, target)
         if fault == "clock":
             with runner.watch.spreading(lambda: "the clock"):
                 gather_timeline(runner) if number != 1 else fail()
@@ -384,7 +384,7 @@ def peak_of_a_step(store, number: int, count: int, case: Case) -> Peak:
     buffers = [buffer for module in runner.modules.values() for buffer in module.buffers()]
     contents = [buffer.clone() for buffer in buffers]
     batch[1].fill_(torch.nan)  # no loss of a step that does not count
-    peak = step_peak_bytes(runner, *batch)
+    peak = step_memory(runner, *batch).peak_bytes
     untraced = runner.completed_steps == 2 and runner._recorder is before
     untraced &= all(map(torch.equal, buffers, contents)) and any(content.any() for content in contents)
     for module in runner.modules.values():

@@ -221,7 +221,7 @@ MeasuredRank = Annotated[
 
 
 class HeldBytesWire(Wire, frozen=True, kw_only=True):
-    """What a rank held: before its first op, at most from the end of each op to that of the next, and behind."""
+    """What a rank held: before its first op, the most from one op's end to the next's, and behind each."""
 
     start_bytes: Amount
     most_bytes: OpAmounts
