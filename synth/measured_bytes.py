@@ -19,8 +19,9 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     An op allocates what its rank held at most while it ran, above what it held before, and frees what is not
     left behind: medians over a stage's microbatches, of two middle ones the lower, so that the first weight
     gradients, which bring the tensors that they are in, count among what is held throughout. What a forward
-    leaves its backward frees, all of it: W what B leaves. A form of the backward that did not run (BW, or B
-    and W) frees as much, B its own share of it, and rises as high as the other. R keeps its bytes.
+    leaves its backward frees, all of it: W what B leaves. Where only BW ran, B is taken to free nothing, for
+    what it keeps for W is unknown; a form of the backward that did not run rises as high as the other. R
+    keeps its bytes.
 
     Static bytes are such that the orders that ran come to the peaks that were measured, shared among a rank's
     stages as before, or equally; further versions of weights come on top, as they did. They hold whatever an
@@ -81,7 +82,7 @@ def _with_bytes(costs: StageCosts, seen: Mapping[OpKind, _Change]) -> StageCosts
         return costs
     rises = {kind: change.rise for kind, change in seen.items()}
     kept = seen[OpKind.F].net
-    after_b = seen[OpKind.B].net if OpKind.B in seen else -round(kept * _share_of_b(costs))
+    after_b = seen[OpKind.B].net if OpKind.B in seen else 0
     nets = {OpKind.F: kept, OpKind.B: after_b, OpKind.W: -kept - after_b, OpKind.BW: -kept}
     highest = max((rise for kind, rise in rises.items() if kind is not OpKind.F), default=0)
 
@@ -92,14 +93,6 @@ def _with_bytes(costs: StageCosts, seen: Mapping[OpKind, _Change]) -> StageCosts
         return replace(own, alloc_bytes=alloc, free_bytes=alloc - nets[kind])
 
     return costs.map_costs(cost)
-
-
-def _share_of_b(costs: StageCosts) -> float:
-    """How much of what a forward leaves B frees by the stage's own bytes, the rest being W's: half, if 0."""
-    if costs.B is None:
-        return 0.0
-    kept = costs.F.alloc_bytes - costs.F.free_bytes
-    return (costs.B.free_bytes - costs.B.alloc_bytes) / kept if kept else 0.5
 
 
 def _with_static_bytes(problem: Problem, timeline: Timeline, peaks: tuple[int, ...]) -> Problem:

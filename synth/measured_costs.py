@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from synth.measured import NS_PER_S, MeasuredOp, Timeline
 from synth.measured_bytes import limit_is_of_other_bytes, with_measured_bytes
@@ -40,7 +40,7 @@ def measured_problem(timeline: Timeline) -> Problem:
     ran = kinds_that_ran(timeline)
     stages = tuple(map(_with_other_form, problem.stages, timed.stages, ran))
     matrix = [list(row) for row in problem.transfer_ticks]
-    for (sender, receiver), mean in _means(_waits_ns(whole)).items():
+    for (sender, receiver), mean in _means(_waits_ns(whole, _awaited(timeline))).items():
         matrix[sender][receiver] = round(mean / (problem.tick_seconds * NS_PER_S))
     return replace(
         with_measured_bytes(replace(timed, stages=stages), timeline),
@@ -61,8 +61,8 @@ def caveats(timeline: Timeline) -> tuple[str, ...]:
     ]
     if missing:
         said.append(
-            f"{', '.join(missing)} did not run and keep their ratios to what did: a timeline of a schedule "
-            "that runs them would measure them"
+            f"{', '.join(missing)} did not run: estimated from what did, in the ratios of the problem's own "
+            "ticks, and B as freeing nothing; the timeline of a schedule that runs them measures them"
         )
     if timeline.held_bytes is None:
         said.append("the timeline does not say what ops hold, so bytes stay as they were")
@@ -77,25 +77,25 @@ def caveats(timeline: Timeline) -> tuple[str, ...]:
 def with_time_before(timeline: Timeline) -> Timeline:
     """The same step, each op with the time before it that belongs to it: what its rank does to get there.
 
-    An op that awaits no message begins where the op before it on its rank ended. Any other begins so long
-    before its start as those of its stage and kind that await none do on average, or where there are none
-    such as those of its rank do; but not before the op before it, or its messages' producers, ended. So does
-    the first op of a rank.
+    An op that waited for nothing begins where the op before it on its rank ended: it awaits no message, or
+    its messages were there by then, as long as they take on average. Any other begins so long before its
+    start as those of its stage and kind that waited for nothing do on average, or where there are none such
+    as those of its rank do; but not before the op before it, or its messages' producers, ended. So does the
+    first op of a rank.
     """
     awaited = _awaited(timeline)
-    gaps = _Gaps.of(timeline, awaited)
+    prompt = {op for op, messages in awaited.items() if not messages}
+    took = _means(_waits_ns(_begun(timeline, awaited, prompt), awaited))
+    tick_ns, planned = timeline.problem.tick_seconds * NS_PER_S, timeline.problem.transfer_ticks
     ended = {ran.op: ran.end_ns for rank in timeline.ranks for ran in rank}
-
-    def begun(before: MeasuredOp | None, here: MeasuredOp) -> MeasuredOp:
-        if before is not None and not awaited[here.op]:
-            return here._replace(start_ns=before.end_ns)
-        known = [ended[source] for source in awaited[here.op]] + ([] if before is None else [before.end_ns])
-        return here._replace(start_ns=min(here.start_ns, max([here.start_ns - gaps.ns(here.op), *known])))
-
-    return replace(
-        timeline,
-        ranks=tuple(tuple(map(begun, (None, *rank[:-1]), rank)) for rank in timeline.ranks),
-    )
+    for before, here in (pair for rank in timeline.ranks for pair in pairwise(rank)):
+        arrivals = (
+            ended[source] + took.get((sender, receiver), planned[sender][receiver] * tick_ns)
+            for source, (sender, receiver) in awaited[here.op]
+        )
+        if all(arrival <= before.end_ns for arrival in arrivals):
+            prompt.add(here.op)
+    return _begun(timeline, awaited, prompt)
 
 
 def with_op_times(problem: Problem, times_ns: Mapping[tuple[int, OpKind], Sequence[float]]) -> Problem:
@@ -142,63 +142,81 @@ def _with_other_form(own: StageCosts, measured: StageCosts, ran: set[OpKind]) ->
     return measured.map_costs(cost)
 
 
-@dataclass(frozen=True, slots=True)
-class _Gaps:
-    """How long a rank is on its way to an op when it need not wait: means, in nanoseconds."""
+class _Message(NamedTuple):
+    """What an op gets from another rank: from which op, and from which rank to which."""
 
-    by_kind: Mapping[tuple[int, OpKind], float]
-    by_rank: Mapping[int, float]
-    stage_to_rank: Sequence[int]
-
-    @classmethod
-    def of(cls, timeline: Timeline, awaited: Mapping[Op, Sequence[Op]]) -> _Gaps:
-        """From the ops that await nothing."""
-        kinds: dict[tuple[int, OpKind], list[int]] = defaultdict(list)
-        ranks: dict[int, list[int]] = defaultdict(list)
-        for number, rank in enumerate(timeline.ranks):
-            for before, here in pairwise(rank):
-                if not awaited[here.op]:
-                    gap = here.start_ns - before.end_ns
-                    kinds[here.op.stage, here.op.kind].append(gap)
-                    ranks[number].append(gap)
-        return cls(_means(kinds), _means(ranks), timeline.problem.stage_to_rank)
-
-    def ns(self, op: Op) -> int:
-        """Of the op's stage and kind, or where none of those need not wait, of its rank."""
-        of_rank = self.by_rank.get(self.stage_to_rank[op.stage], 0.0)
-        return round(self.by_kind.get((op.stage, op.kind), of_rank))
+    producer: Op
+    pair: tuple[int, int]
 
 
-def _awaited(timeline: Timeline) -> dict[Op, list[Op]]:
-    """For every op, those of other ranks that it awaits something of: a message, or their part of a sum."""
-    awaited: dict[Op, list[Op]] = {op: [] for order in timeline.orders for op in order}
+def _awaited(timeline: Timeline) -> dict[Op, list[_Message]]:
+    """For every op, what it awaits of other ranks: messages, or their part of a sum."""
+    awaited: dict[Op, list[_Message]] = {op: [] for order in timeline.orders for op in order}
     for transfer in transfers(timeline.schedule):
-        awaited[transfer.consumer].append(transfer.producer)
+        pair = transfer.from_rank, transfer.to_rank
+        awaited[transfer.consumer].append(_Message(transfer.producer, pair))
     ranks, replicas = timeline.problem.stage_to_rank, timeline.problem.replicas_by_stage
     sums = [op for op in awaited if op.kind is OpKind.R]
     parts = [op for op in awaited if sums and op.kind in (OpKind.W, OpKind.BW)]
     for op in sums:
-        others = {stage for stage in replicas[op.stage] if ranks[stage] != ranks[op.stage]}
-        awaited[op] += [part for part in parts if part.stage in others]
+        here = ranks[op.stage]
+        awaited[op] += [
+            _Message(part, (ranks[part.stage], here))
+            for part in parts
+            if part.stage in replicas[op.stage] and ranks[part.stage] != here
+        ]
     return awaited
 
 
-def _waits_ns(whole: Timeline) -> dict[tuple[int, int], list[int]]:
+def _begun(timeline: Timeline, awaited: Mapping[Op, Sequence[_Message]], prompt: Collection[Op]) -> Timeline:
+    """The step with the time before its ops, given which of them waited for nothing."""
+    ended = {ran.op: ran.end_ns for rank in timeline.ranks for ran in rank}
+    gap_ns = _gaps_ns(timeline, prompt)
+
+    def begun(before: MeasuredOp | None, here: MeasuredOp) -> MeasuredOp:
+        if before is not None and here.op in prompt:
+            return here._replace(start_ns=before.end_ns)
+        known = [ended[message.producer] for message in awaited[here.op]]
+        known += [] if before is None else [before.end_ns]
+        start = max([here.start_ns - gap_ns(here.op), *known])
+        return here._replace(start_ns=min(here.start_ns, start))
+
+    ranks = tuple(tuple(map(begun, (None, *rank[:-1]), rank)) for rank in timeline.ranks)
+    return replace(timeline, ranks=ranks)
+
+
+def _gaps_ns(timeline: Timeline, prompt: Collection[Op]) -> Callable[[Op], int]:
+    """How long a rank is on its way to an op: the mean over its stage's of its kind, or over the rank's."""
+    kinds: dict[tuple[int, OpKind], list[int]] = defaultdict(list)
+    ranks: dict[int, list[int]] = defaultdict(list)
+    for number, rank in enumerate(timeline.ranks):
+        for before, here in pairwise(rank):
+            if here.op in prompt:
+                gap = here.start_ns - before.end_ns
+                kinds[here.op.stage, here.op.kind].append(gap)
+                ranks[number].append(gap)
+    by_kind, by_rank, stage_to_rank = _means(kinds), _means(ranks), timeline.problem.stage_to_rank
+
+    def gap_ns(op: Op) -> int:
+        of_rank = by_rank.get(stage_to_rank[op.stage], 0.0)
+        return round(by_kind.get((op.stage, op.kind), of_rank))
+
+    return gap_ns
+
+
+def _waits_ns(whole: Timeline, awaited: Mapping[Op, Sequence[_Message]]) -> dict[tuple[int, int], list[int]]:
     """For each ordered pair of ranks: how long messages took whose consumer's rank was waiting for them."""
-    ran: dict[Op, MeasuredOp] = {}
-    idle_from: dict[Op, int] = {}
+    ended = {ran.op: ran.end_ns for rank in whole.ranks for ran in rank}
     first = min(rank[0].start_ns for rank in whole.ranks)
-    for rank in whole.ranks:
-        before = first
-        for measured in rank:
-            ran[measured.op], idle_from[measured.op] = measured, before
-            before = measured.end_ns
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for transfer in transfers(whole.schedule):
-        produced = ran[transfer.producer].end_ns
-        if idle_from[transfer.consumer] <= produced:
-            waited = ran[transfer.consumer].start_ns - produced
-            found[transfer.from_rank, transfer.to_rank].append(waited)
+    for rank in whole.ranks:
+        idle_from = first
+        for op, start, end in rank:
+            for message in awaited[op]:
+                produced = ended[message.producer]
+                if idle_from <= produced and op.kind is not OpKind.R:
+                    found[message.pair].append(max(0, start - produced))
+            idle_from = end
     return found
 
 
