@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from synth.measured import HeldBytes, Timeline
-from synth.ops import OpKind
+from synth.ops import Op, OpKind
 from synth.problem import OpCost, Problem, StageCosts
-from synth.schedule import peak_memory_bytes
 
 
 def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
@@ -23,10 +22,11 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     what it keeps for W is unknown; a form of the backward that did not run rises as high as the other. R
     keeps its bytes.
 
-    Static bytes are such that the orders that ran come to the peaks that were measured, shared among a rank's
-    stages as before, or equally; further versions of weights come on top, as they did. They hold whatever an
-    op has no part in: weights, their gradients, the optimizer's state, buffers for messages. A memory limit
-    below what the run held was not about these bytes: there is none then.
+    Static bytes are what that leaves open of the peaks that were measured: weights, the optimizer's state,
+    buffers for messages, and the weight gradients, though they come with a stage's first W or BW alone. So
+    the orders that ran come to their peaks again, or where a peak comes before some gradients do to so much
+    more. They are shared among a rank's stages as before, or equally; further versions of weights come on
+    top, as they did. A memory limit below what the run held was not about these bytes: there is none then.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     )
     limit = None if limit_is_of_other_bytes(timeline) else problem.memory_limit_bytes
     measured = replace(problem, stages=stages, memory_limit_bytes=limit)
-    return _with_static_bytes(measured, timeline, timeline.peak_memory_bytes)
+    return _with_static_bytes(measured, timeline, timeline.held_bytes, timeline.peak_memory_bytes)
 
 
 def limit_is_of_other_bytes(timeline: Timeline) -> bool:
@@ -95,20 +95,34 @@ def _with_bytes(costs: StageCosts, seen: Mapping[OpKind, _Change]) -> StageCosts
     return costs.map_costs(cost)
 
 
-def _with_static_bytes(problem: Problem, timeline: Timeline, peaks: tuple[int, ...]) -> Problem:
-    """The problem whose ranks hold so much throughout that the orders come to the peaks."""
-    before = problem.stages
-    bare = replace(
-        problem, stages=tuple(replace(costs, static_bytes=0, weight_versions=1) for costs in before)
-    )
-    stages = list(before)
-    for held, peak, ops in zip(
-        problem.stages_by_rank, peaks, peak_memory_bytes(bare, timeline.orders), strict=True
-    ):
-        shares = [before[stage].static_bytes for stage in held]
-        for stage, part in zip(held, _shared(max(0, peak - ops), shares), strict=True):
-            stages[stage] = replace(before[stage], static_bytes=part)
+def _with_static_bytes(
+    problem: Problem, timeline: Timeline, held: tuple[HeldBytes, ...], peaks: tuple[int, ...]
+) -> Problem:
+    """The problem whose ranks hold throughout what its ops and the measured peaks leave open."""
+    stages = list(problem.stages)
+    for own, order, seen, peak in zip(problem.stages_by_rank, timeline.orders, held, peaks, strict=True):
+        of_ops, gradients = _peak_of_ops(problem, order, seen)
+        shares = [stages[stage].static_bytes for stage in own]
+        for stage, part in zip(own, _shared(max(0, peak - of_ops + gradients), shares), strict=True):
+            stages[stage] = replace(stages[stage], static_bytes=part)
     return replace(problem, stages=tuple(stages))
+
+
+def _peak_of_ops(problem: Problem, order: tuple[Op, ...], seen: HeldBytes) -> tuple[int, int]:
+    """What a rank's ops come to at most, weight gradients from when they came, and those gradients."""
+    live = highest = gradients = 0
+    with_gradients: set[int] = set()
+    befores = (seen.start_bytes, *seen.after_bytes)
+    for op, before, most, after in zip(order, befores, seen.most_bytes, seen.after_bytes, strict=False):
+        cost = problem.stages[op.stage].cost(op.kind)
+        rise, net = cost.alloc_bytes, cost.alloc_bytes - cost.free_bytes
+        if op.kind in (OpKind.W, OpKind.BW) and op.stage not in with_gradients:
+            with_gradients.add(op.stage)
+            brought = max(0, after - before - net)
+            rise, net, gradients = max(rise, most - before), net + brought, gradients + brought
+        highest = max(highest, live + rise)
+        live += net
+    return highest, gradients
 
 
 def _shared(total: int, shares: list[int]) -> list[int]:

@@ -77,7 +77,7 @@ def forms_of(stage, costs):
 @given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from(("zb-h1", "gpipe", "v-half", "1f1b-v")))
 @settings(deadline=None)
 def test_orders_that_ran_come_to_the_peaks_that_were_measured(gradient_bytes, num_microbatches, name):
-    """Also with gradients that come with the first W or BW, and whatever a rank held besides."""
+    """Whatever a rank held besides; but for gradients that come behind its peak."""
     kind, chunks = (PlacementKind.V, 2) if "v" in name else (PlacementKind.LOOP, 1)
     stage = replace(DIVIDED, BW=WHOLE.BW)
     problem = uniform_problem(2, num_microbatches, stage, chunks=chunks, kind=kind)
@@ -85,7 +85,11 @@ def test_orders_that_ran_come_to_the_peaks_that_were_measured(gradient_bytes, nu
     timeline = timeline_of(problem, orders, gradient_bytes=gradient_bytes)
     timeline = replace(timeline, peak_memory_bytes=tuple(peak + 77 for peak in timeline.peak_memory_bytes))
     measured = measured_problem(timeline)
-    assert peak_memory_bytes(measured, orders) == timeline.peak_memory_bytes
+    for rank, (peak, measured_peak) in enumerate(
+        zip(peak_memory_bytes(measured, orders), timeline.peak_memory_bytes, strict=True)
+    ):
+        later = gradient_bytes * len(problem.stages_by_rank[rank])
+        assert measured_peak <= peak <= measured_peak + later
     for costs in measured.stages:
         assert costs.F.alloc_bytes - costs.F.free_bytes == 100
 
@@ -98,11 +102,14 @@ def test_first_weight_gradients_are_no_part_of_an_op():
     assert {costs.static_bytes for costs in measured.stages} == {1500}
 
 
-def test_peak_of_another_order_follows():
+@pytest.mark.parametrize(("ran", "planned"), [("zb-h1", "2bp-gpipe"), ("2bp-gpipe", "zb-h1")])
+def test_peak_of_another_order_follows(ran, planned):
+    """With gradients throughout, whenever they came."""
     problem = uniform_problem(2, 6, DIVIDED)
-    measured = measured_problem(timeline_of(problem, baseline_orders("zb-h1", problem)))
-    others = baseline_orders("2bp-gpipe", problem)
-    assert peak_memory_bytes(measured, others) == peak_memory_bytes(problem, others)
+    timeline = timeline_of(problem, baseline_orders(ran, problem), gradient_bytes=300)
+    others = baseline_orders(planned, problem)
+    expected = tuple(peak + 300 for peak in peak_memory_bytes(problem, others))
+    assert peak_memory_bytes(measured_problem(timeline), others) == expected
 
 
 def test_backward_that_ran_whole_says_nothing_of_what_b_frees():
