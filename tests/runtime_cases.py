@@ -345,6 +345,16 @@ def train(
     return code, out.getvalue(), err.getvalue()
 
 
+def train_without_measuring(
+    store, number: int, count: int, port: int, arguments: list[str]
+) -> tuple[int, str, str]:
+    """The same, the step that measures memory failing in process 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        if number == 1:
+            patch.setattr("runtime.train.step_memory", fail)
+        return train(store, number, count, port, arguments)
+
+
 def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None:
     """The timeline document of a second step, on the pipeline's rank 0: the same when asked for twice."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
