@@ -9,7 +9,8 @@ HIDDEN, HEADS, LAYERS, VOCABULARY = 256, 8, 4, 512
 ROWS, POSITIONS = 2, 128
 WARM_UP, PAIRS = 2, 60
 """Turns in which every runtime takes one step; the first are not counted."""
-PROFILE_STEPS = 4
+PROFILE_STEPS = 9
+"""Of them the one of median length is the profile."""
 
 PLACEMENTS = {1: PlacementKind.LOOP, 2: PlacementKind.V}
 """By chunks per rank; each has a profile round of its own."""
