@@ -13,7 +13,7 @@ from runtime.versions import WeightPolicy
 from synth.errors import InputError
 from synth.files import STANDARD_STREAM
 
-TIMELINE_STEPS = 9
+TIMELINE_STEPS = 21
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:

@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from synth.flows import computing_stages
 from synth.measured import HeldBytes, Timeline
 from synth.ops import Op, OpKind
 from synth.problem import OpCost, Problem, StageCosts
 
 
 def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
-    """A timeline's problem with the bytes that its allocators saw, where it has them; else as it is.
+    """A timeline's problem with the bytes that its allocators saw; without any, or with storage, as it is.
 
     An op allocates what its rank held at most while it ran, above what it held before, and frees what is not
     left behind: medians over a stage's microbatches, of two middle ones the lower, so that the first weight
@@ -35,7 +36,7 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     timeline
         What was measured.
     """
-    if timeline.held_bytes is None or timeline.peak_memory_bytes is None:
+    if timeline.held_bytes is None or timeline.peak_memory_bytes is None or stores(problem):
         return problem
     seen = _changes(timeline, timeline.held_bytes)
     stages = tuple(
@@ -45,6 +46,11 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     limit = None if limit_is_of_other_bytes(timeline) else problem.memory_limit_bytes
     measured = replace(problem, stages=stages, memory_limit_bytes=limit)
     return _with_static_bytes(measured, timeline, timeline.held_bytes, timeline.peak_memory_bytes)
+
+
+def stores(problem: Problem) -> bool:
+    """Whether some stages just store what others evict, which passes beside ops and belongs to none."""
+    return len(computing_stages(problem)) < problem.num_stages
 
 
 def limit_is_of_other_bytes(timeline: Timeline) -> bool:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from synth.measured import NS_PER_S, MeasuredOp, Timeline
-from synth.measured_bytes import limit_is_of_other_bytes, with_measured_bytes
+from synth.measured_bytes import limit_is_of_other_bytes, stores, with_measured_bytes
 from synth.ops import Op, OpKind
 from synth.problem import OpCost, Problem, StageCosts
 from synth.timeline import transfers
@@ -66,6 +66,8 @@ def caveats(timeline: Timeline) -> tuple[str, ...]:
         )
     if timeline.held_bytes is None:
         said.append("the timeline does not say what ops hold, so bytes stay as they were")
+    elif stores(timeline.problem):
+        said.append("what ranks store for others passes beside ops, so bytes stay as they were")
     elif limit_is_of_other_bytes(timeline):
         said.append(
             "the problem's memory limit is left out: the run held more, so it was not about these bytes; "

@@ -20,3 +20,14 @@ SCHEDULES = (("1f1b", 1), ("zb-h1", 1), ("v-half", 2), ("synthesized", 1), ("syn
 SEARCH_SECONDS, SEED = 8.0, 0
 LARGEST_DIFFERENCE = 1e-5
 """Of a gradient from that of PyTorch's runtime, relative to the largest number in it."""
+
+LOOP_MODELS: dict[str, tuple[str, ...]] = {
+    "as in the README": (),
+    "of this study": tuple(
+        f"--hidden {HIDDEN} --heads {HEADS} --layers {LAYERS} --vocabulary {VOCABULARY} "
+        f"--microbatch-size {ROWS} --positions {POSITIONS}".split()
+    ),
+}
+LOOP_FIRST = ("1f1b", "zb-h1")
+"""What runs first: of 1F1B the times and bytes of B and W are not measured."""
+LOOP_ROUNDS = 3
