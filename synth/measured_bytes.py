@@ -27,7 +27,8 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     buffers for messages, and the weight gradients, though they come with a stage's first W or BW alone. So
     the orders that ran come to their peaks again, or where a peak comes before some gradients do to so much
     more. They are shared among a rank's stages as before, or equally; further versions of weights come on
-    top, as they did. A memory limit below what the run held was not about these bytes: there is none then.
+    top, as they did. A memory limit of less than half of what the run held was not about these bytes:
+    there is none then.
 
     Parameters
     ----------
@@ -54,9 +55,11 @@ def stores(problem: Problem) -> bool:
 
 
 def limit_is_of_other_bytes(timeline: Timeline) -> bool:
-    """Whether a rank held more than its problem's limit allows: the limit was then in units of its own."""
+    """Whether a rank held over twice its problem's limit, which was then in units of its own."""
     limits, peaks = timeline.problem.memory_limit_bytes, timeline.peak_memory_bytes
-    return limits is not None and peaks is not None and any(map(int.__gt__, peaks, limits))
+    if limits is None or peaks is None:
+        return False
+    return any(peak > 2 * limit for peak, limit in zip(peaks, limits, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,8 @@ def caveats(timeline: Timeline) -> tuple[str, ...]:
         said.append("what ranks store for others passes beside ops, so bytes stay as they were")
     elif limit_is_of_other_bytes(timeline):
         said.append(
-            "the problem's memory limit is left out: the run held more, so it was not about these bytes; "
-            "plan with --memory-limit, a size such as 12GiB or a multiple of what 1F1B holds such as 1x"
+            "the problem's memory limit is left out: the run held over twice as much, so it was not about "
+            "these bytes; plan with --memory-limit, a size such as 12GiB or a multiple of 1F1B's such as 1x"
         )
     return tuple(said)
 

@@ -137,9 +137,9 @@ def test_static_bytes_are_shared_as_before():
 def test_limit_below_what_the_run_held_is_left_out_and_said_so():
     problem = uniform_problem(2, 4, WHOLE)
     orders = baseline_orders("1f1b", problem)
-    kept, left_out = problem.with_memory_limit(5000), problem.with_memory_limit(8)
+    kept, left_out = problem.with_memory_limit(1200), problem.with_memory_limit(8)
     assert not limit_is_of_other_bytes(timeline_of(problem, orders, known=kept))
-    assert measured_problem(timeline_of(problem, orders, known=kept)).memory_limit_bytes == (5000, 5000)
+    assert measured_problem(timeline_of(problem, orders, known=kept)).memory_limit_bytes == (1200, 1200)
     assert caveats(timeline_of(problem, orders, known=kept)) == ()
     timeline = timeline_of(problem, orders, known=left_out)
     assert measured_problem(timeline).memory_limit_bytes is None

@@ -29,5 +29,5 @@ LOOP_MODELS: dict[str, tuple[str, ...]] = {
     ),
 }
 LOOP_FIRST = ("1f1b", "zb-h1")
-"""What runs first: of 1F1B the times and bytes of B and W are not measured."""
-LOOP_ROUNDS = 3
+"""What runs first: 1F1B does not measure B and W, nor ZB-H1 BW; of those the first plan has estimates."""
+LOOP_PLANS, LOOP_ROUNDS = 2, 3

@@ -1,8 +1,9 @@
-"""The closed loop, as the commands do it: plan, run, measure, plan again, run, and how far off the plan was.
+"""The closed loop, as the commands do it: run, measure, plan again, run, and how far off that plan was.
 
 ``pipesynth baseline`` -> ``runtime.train --timeline`` -> ``simulate --against --measured-problem`` ->
-``synthesize`` -> ``runtime.train --timeline`` -> ``simulate --against``, on two ranks, several times over.
-Needs ``pip install -e '.[runtime]'``; about eight minutes on a quiet machine.
+``synthesize`` -> ``runtime.train --timeline`` -> ``simulate --against --measured-problem`` -> and once more
+from ``synthesize`` on, on two ranks, several times over. Needs ``pip install -e '.[runtime]'``; about twelve
+minutes on a quiet machine.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +38,12 @@ def main() -> None:
     for round_ in range(config.LOOP_ROUNDS):
         for model, options in config.LOOP_MODELS.items():
             for first in config.LOOP_FIRST:
-                rows.append({"model": model, "first": first, "round": round_, **loop(first, options)})
-                print(json.dumps(rows[-1]), flush=True)
+                for row in loop(first, options):
+                    rows.append({"model": model, "first": first, "round": round_, **row})
+                    print(json.dumps(rows[-1]), flush=True)
     (FOLDER / "loop.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = [line(model, first, rows) for model in config.LOOP_MODELS for first in config.LOOP_FIRST]
+    loops = product(config.LOOP_MODELS, config.LOOP_FIRST, range(1, config.LOOP_PLANS + 1))
+    lines = [line(dict(zip(("model", "first", "plan"), each, strict=True)), rows) for each in loops]
     with (FOLDER / "loop.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
@@ -47,34 +52,32 @@ def main() -> None:
         print("|", " | ".join(map(str, cells)), "|")
 
 
-def loop(first: str, options: tuple[str, ...]) -> dict[str, Any]:
-    """Once around: what the second run was planned to take and hold, and what it took and held."""
+def loop(first: str, options: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Plan by plan, what it was to take and hold when run, and what it took and held."""
     with tempfile.TemporaryDirectory() as folder:
-        plan, seen, again, second, there = (
-            f"{folder}/{name}.json" for name in ("first", "timeline", "mine", "second", "second-timeline")
-        )
+        plan, seen, costs = (f"{folder}/{name}.json" for name in ("plan", "timeline", "measured"))
         call(*PIPESYNTH, "baseline", first, str(PROBLEM), "-o", plan)
-        call(*TRAIN, "--schedule", plan, "--timeline", seen, *options)
-        measured = against(plan, seen, "--measured-problem", again)
-        limit, seconds = ("--memory-limit", "1x"), ("--time-limit", str(config.SEARCH_SECONDS))
-        call(*PIPESYNTH, "synthesize", again, *limit, *seconds, "-o", second)
-        call(*TRAIN, "--schedule", second, "--timeline", there, *options)
-        judged = against(second, there)
-    return {
-        "first_measured_s": measured["makespan"]["measured_s"],
-        "first_replayed_s": measured["predicted_from_measured_ops"]["planned_s"],
-        "planned_s": judged["makespan"]["planned_s"],
-        "measured_s": judged["makespan"]["measured_s"],
-        "replayed_s": judged["predicted_from_measured_ops"]["planned_s"],
-        "peak_planned": [rank["planned_peak_bytes"] for rank in judged["ranks"]],
-        "peak_measured": [rank["measured_peak_bytes"] for rank in judged["ranks"]],
-        **provenance(),
-    }
+        train_and_compare(plan, seen, costs, options)
+        for number in range(1, config.LOOP_PLANS + 1):
+            limit, seconds = ("--memory-limit", "1x"), ("--time-limit", str(config.SEARCH_SECONDS))
+            call(*PIPESYNTH, "synthesize", costs, *limit, *seconds, "-o", plan)
+            judged = train_and_compare(plan, seen, costs, options)
+            yield {
+                "plan": number,
+                "planned_s": judged["makespan"]["planned_s"],
+                "measured_s": judged["makespan"]["measured_s"],
+                "replayed_s": judged["predicted_from_measured_ops"]["planned_s"],
+                "peak_planned": [rank["planned_peak_bytes"] for rank in judged["ranks"]],
+                "peak_measured": [rank["measured_peak_bytes"] for rank in judged["ranks"]],
+                "not_measured": judged["not_measured"],
+                **provenance(),
+            }
 
 
-def against(schedule: str, timeline: str, *options: str) -> dict[str, Any]:
-    """What ``simulate --against`` says."""
-    answer = call(*PIPESYNTH, "simulate", schedule, "--against", timeline, *options, "--json")
+def train_and_compare(plan: str, seen: str, costs: str, options: tuple[str, ...]) -> dict[str, Any]:
+    """Run a schedule, write the problem that its timeline shows, and say what ``simulate --against`` does."""
+    call(*TRAIN, "--schedule", plan, "--timeline", seen, *options)
+    answer = call(*PIPESYNTH, "simulate", plan, "--against", seen, "--measured-problem", costs, "--json")
     found: dict[str, Any] = json.loads(answer)["against"]
     return found
 
@@ -87,9 +90,9 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def line(model: str, first: str, rows: list[dict[str, Any]]) -> dict[str, object]:
-    """One loop: the medians over its rounds, and the largest error of them all."""
-    own = [row for row in rows if (row["model"], row["first"]) == (model, first)]
+def line(of: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, object]:
+    """One plan of a loop: the medians over its rounds, and the largest error of them all."""
+    own = [row for row in rows if of.items() <= row.items()]
     steps = [row["planned_s"] / row["measured_s"] - 1 for row in own]
     replayed = [row["replayed_s"] / row["measured_s"] - 1 for row in own]
     peaks = [
@@ -98,8 +101,7 @@ def line(model: str, first: str, rows: list[dict[str, Any]]) -> dict[str, object
         for planned, held in zip(row["peak_planned"], row["peak_measured"], strict=True)
     ]
     return {
-        "model": model,
-        "first": first,
+        **of,
         "rounds": len(own),
         "planned_s": f"{statistics.median(row['planned_s'] for row in own):.4f}",
         "measured_s": f"{statistics.median(row['measured_s'] for row in own):.4f}",
