@@ -19,9 +19,9 @@ def with_measured_bytes(problem: Problem, timeline: Timeline) -> Problem:
     An op allocates what its rank held at most while it ran, above what it held before, and frees what is not
     left behind: medians over a stage's microbatches, of two middle ones the lower, so that the first weight
     gradients, which bring the tensors that they are in, count among what is held throughout. What a forward
-    leaves its backward frees, all of it: W what B leaves. Where only BW ran, B is taken to free nothing, for
-    what it keeps for W is unknown; a form of the backward that did not run rises as high as the other. R
-    keeps its bytes.
+    leaves its backward frees, all of it: W what B leaves. A form of the backward that did not run keeps its
+    own bytes if those of F were like the measured ones; if not, they were in units of their own, and it is
+    taken to rise as high as the other, and B to free nothing. R keeps its bytes.
 
     Static bytes are what that leaves open of the peaks that were measured: weights, the optimizer's state,
     buffers for messages, and the weight gradients, though they come with a stage's first W or BW alone. So
@@ -91,17 +91,26 @@ def _with_bytes(costs: StageCosts, seen: Mapping[OpKind, _Change]) -> StageCosts
         return costs
     rises = {kind: change.rise for kind, change in seen.items()}
     kept = seen[OpKind.F].net
-    after_b = seen[OpKind.B].net if OpKind.B in seen else 0
+    own_b = costs.B if costs.B is not None and _is_of_a_size(costs, kept) else None
+    after_b = 0 if own_b is None else own_b.alloc_bytes - own_b.free_bytes
+    after_b = seen[OpKind.B].net if OpKind.B in seen else after_b
     nets = {OpKind.F: kept, OpKind.B: after_b, OpKind.W: -kept - after_b, OpKind.BW: -kept}
     highest = max((rise for kind, rise in rises.items() if kind is not OpKind.F), default=0)
 
     def cost(kind: OpKind, own: OpCost) -> OpCost:
         if kind is OpKind.R:
             return own
-        alloc = max(0, nets[kind], rises.get(kind, highest))
+        estimate = own.alloc_bytes if _is_of_a_size(costs, kept) else highest
+        alloc = max(0, nets[kind], rises.get(kind, estimate))
         return replace(own, alloc_bytes=alloc, free_bytes=alloc - nets[kind])
 
     return costs.map_costs(cost)
+
+
+def _is_of_a_size(costs: StageCosts, kept: int) -> bool:
+    """Whether a stage's own bytes are like those measured, within a factor of 2, not in units of their own."""
+    own = costs.F.alloc_bytes - costs.F.free_bytes
+    return 0 < kept <= 2 * own <= 4 * kept
 
 
 def _with_static_bytes(

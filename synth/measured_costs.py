@@ -62,7 +62,8 @@ def caveats(timeline: Timeline) -> tuple[str, ...]:
     if missing:
         said.append(
             f"{', '.join(missing)} did not run: estimated from what did, in the ratios of the problem's own "
-            "ticks, and B as freeing nothing; the timeline of a schedule that runs them measures them"
+            "ticks, with its bytes if they are like the measured; the timeline of a schedule that runs them "
+            "measures them"
         )
     if timeline.held_bytes is None:
         said.append("the timeline does not say what ops hold, so bytes stay as they were")

@@ -121,6 +121,16 @@ def test_backward_that_ran_whole_says_nothing_of_what_b_frees():
         assert costs.W.free_bytes - costs.W.alloc_bytes == 100
 
 
+def test_backward_that_did_not_run_keeps_bytes_like_the_measured():
+    problem = uniform_problem(2, 4, WHOLE)
+    known = replace(problem, stages=(replace(DIVIDED, BW=NOMINAL.BW),) * 2)
+    for costs in measured_problem(timeline_of(problem, baseline_orders("1f1b", problem), known=known)).stages:
+        assert (costs.F, costs.BW.free_bytes) == (WHOLE.F, WHOLE.BW.free_bytes)
+        for kind in (OpKind.B, OpKind.W):
+            assert costs.cost(kind).alloc_bytes == DIVIDED.cost(kind).alloc_bytes
+            assert costs.cost(kind).free_bytes == DIVIDED.cost(kind).free_bytes
+
+
 def test_static_bytes_are_shared_as_before():
     problem = uniform_problem(1, 2, WHOLE, chunks=3)
     orders = baseline_orders("gpipe", problem)

@@ -1,8 +1,9 @@
 """Two ranks on two cores: what a replay of measured costs predicts, and what a step takes.
 
 First one profile round for each number of chunks: GPipe, its backward divided and not, on made-up costs; the
-costs of every op and transfer are those of its last step, as ``measured_problem`` has them. Every schedule is then made for those costs,
-and executed. Needs ``pip install -e '.[test]'``; about five minutes on a quiet machine.
+costs of every op and transfer are those of its last step, as ``measured_problem`` has them. Every schedule is
+then made for those costs, and executed. Needs ``pip install -e '.[test]'``; about five minutes on a quiet
+machine.
 """
 
 from __future__ import annotations
