@@ -108,7 +108,7 @@ def _with_bytes(costs: StageCosts, seen: Mapping[OpKind, _Change]) -> StageCosts
 
 
 def _is_of_a_size(costs: StageCosts, kept: int) -> bool:
-    """Whether a stage's own bytes are like those measured, within a factor of 2, not in units of their own."""
+    """Whether a stage's own bytes are like those measured, within a factor of 2: not in other units."""
     own = costs.F.alloc_bytes - costs.F.free_bytes
     return 0 < kept <= 2 * own <= 4 * kept
 
