@@ -100,14 +100,17 @@ class CudaAllocator:
         before, self._marked = self.held_bytes(), []
         work()
         torch.cuda.synchronize(self._device)
-        self.mark()
-        *marked, end = (Level(most - before, now - before) for most, now in self._marked)
+        levels = (*self._marked, self._level())
+        *marked, end = (Level(most - before, now - before) for most, now in levels)
         return Change(end.now, max(level.most for level in (*marked, end)), tuple(marked))
 
     def mark(self) -> None:
         """Called by work that is watched: note this moment, at which memory is given out, not computed in."""
-        self._marked.append(Level(torch.cuda.max_memory_allocated(self._device), self.held_bytes()))
+        self._marked.append(self._level())
         torch.cuda.reset_peak_memory_stats(self._device)
+
+    def _level(self) -> Level:
+        return Level(torch.cuda.max_memory_allocated(self._device), self.held_bytes())
 
 
 def _is_on_host(tensor: Tensor) -> bool:

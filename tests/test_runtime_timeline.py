@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runtime.allocators import Change, HostAllocator, Level
+from runtime.allocators import Change, CudaAllocator, HostAllocator, Level
 from synth.baselines import baseline_orders
 from synth.document import read_timeline
 from synth.measured_costs import caveats, measured_problem
@@ -82,6 +82,19 @@ def test_marks_say_what_is_held_from_moment_to_moment():
         allocator.mark()
 
     assert allocator.watch(work) == Change(0, 6000, (Level(0, 0), Level(4000, 4000), Level(6000, 0)))
+
+
+def test_marks_on_cuda_are_the_counters_with_each_peak_anew(monkeypatch):
+    """Held before 1000; at a mark 1600 after 2200, at the end 1100 after 1900."""
+    counters = {"memory_allocated": iter([1000, 1600, 1100]), "max_memory_allocated": iter([2200, 1900])}
+    said = []
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, name=name: said.append(name))
+    for name, values in counters.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, values=values: next(values))
+    allocator = CudaAllocator(torch.device("cuda", 0))
+    assert allocator.watch(allocator.mark) == Change(100, 1200, (Level(1200, 600),))
+    assert said.count("reset_peak_memory_stats") == 2
 
 
 @pytest.fixture(scope="module")
