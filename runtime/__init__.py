@@ -5,6 +5,7 @@ From plan to step
     :mod:`runtime.orders` that hold all ops,
     :mod:`runtime.executor` (:class:`~runtime.executor.PipelineRunner` walks a rank's ops) and
     :mod:`runtime.one_step` (what each takes and where its result goes),
+    :mod:`runtime.batches` (the batch as microbatches),
     :mod:`runtime.stage` (F, B, W and BW of one module), :mod:`runtime.preparation` and
     :mod:`runtime.shapes` (what ranks agree on before the first step), :mod:`runtime.randomness`
 Beyond a chain of stages
@@ -30,7 +31,7 @@ Measuring and resuming
     trace), :mod:`runtime.timeline`,
     :mod:`runtime.checkpoint`
 The example
-    :mod:`runtime.train`, :mod:`runtime.llama`, :mod:`runtime.text`
+    :mod:`runtime.train` and its :mod:`runtime.arguments`, :mod:`runtime.llama`, :mod:`runtime.text`
 
 As a library, the same on every rank::
 

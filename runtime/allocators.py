@@ -14,12 +14,26 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
+_MARK = "pipesynth: a moment"
+"""What the profiler calls the moments that are marked."""
+
+
+class Level(NamedTuple):
+    """Bytes beside those at the start: the most since the moment before, and at this moment."""
+
+    most: int
+    now: int
+
 
 class Change(NamedTuple):
-    """Bytes beside those at the start: at the end (below 0 where less is left), and at the highest moment."""
+    """Bytes beside those at the start: at the end (below 0 where less is left), and at the highest moment.
+
+    And at the moments that were marked meanwhile.
+    """
 
     net: int
     highest: int
+    marked: tuple[Level, ...] = ()
 
 
 class Allocator(Protocol):
@@ -49,12 +63,23 @@ class HostAllocator:
         kineto = profile.profiler
         assert kineto is not None, "the profiler has run"
         assert kineto.kineto_results is not None, "and has results"
-        events = [event for event in kineto.kineto_results.events() if event.name() == "[memory]"]
-        level = highest = 0
+        events = [event for event in kineto.kineto_results.events() if event.name() in ("[memory]", _MARK)]
+        level = most = 0
+        highest, marked = 0, []
         for event in sorted(events, key=lambda event: event.start_ns()):
+            if event.name() == _MARK:
+                marked.append(Level(most, level))
+                most = level
+                continue
             level += event.nbytes()
+            most = max(most, level)
             highest = max(highest, level)
-        return Change(level, highest)
+        return Change(level, highest, tuple(marked))
+
+    def mark(self) -> None:
+        """Called by work that is watched: note this moment, on the profiler's own clock."""
+        with torch.profiler.record_function(_MARK):
+            pass
 
 
 class CudaAllocator:
@@ -62,6 +87,7 @@ class CudaAllocator:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._marked: list[Level] = []
 
     def held_bytes(self) -> int:
         """What is allocated now."""
@@ -71,11 +97,20 @@ class CudaAllocator:
         """Do the work and say what it changed."""
         torch.cuda.synchronize(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
-        before = torch.cuda.memory_allocated(self._device)
+        before, self._marked = self.held_bytes(), []
         work()
         torch.cuda.synchronize(self._device)
-        after = torch.cuda.memory_allocated(self._device)
-        return Change(after - before, torch.cuda.max_memory_allocated(self._device) - before)
+        levels = (*self._marked, self._level())
+        *marked, end = (Level(most - before, now - before) for most, now in levels)
+        return Change(end.now, max(level.most for level in (*marked, end)), tuple(marked))
+
+    def mark(self) -> None:
+        """Called by work that is watched: note this moment, at which memory is given out, not computed in."""
+        self._marked.append(self._level())
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    def _level(self) -> Level:
+        return Level(torch.cuda.max_memory_allocated(self._device), self.held_bytes())
 
 
 def _is_on_host(tensor: Tensor) -> bool:

@@ -6,15 +6,16 @@ is no branch on the name of a schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from runtime.batches import take_batch, take_target
 from runtime.bulletin import Bulletin
 from runtime.clock import clock_offset_ns, make_recorder
 from runtime.cuts import Cuts
@@ -26,12 +27,11 @@ from runtime.replicas import check_own_parameters, check_same_weights, make_grou
 from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.slices import make_stages
-from runtime.stage import Division, Stage
+from runtime.stage import Division, Stage, check_recomputing
 from runtime.storage import StoringRun, agree_on_storage
 from runtime.transport import Transport
 from runtime.watch import Watch
 from runtime.world import World
-from synth.errors import InputError
 from synth.measured import MeasuredOp
 from synth.ops import OpKind
 from synth.schedule import Schedule
@@ -70,6 +70,13 @@ class Options:
     recompute: bool = False
     exchange: Exchange = Exchange.ALL_REDUCE
     slice_positions: tuple[int, ...] | None = None
+
+
+class _Aside(NamedTuple):
+    """How steps that do not count are called, and what follows each of their ops."""
+
+    name: str
+    behind_op: Callable[[], None]
 
 
 class PipelineRunner:
@@ -118,7 +125,7 @@ class PipelineRunner:
         self.completed_steps = 0
         self._problem = schedule.problem
         self._doing = "starting"
-        self._aside: str | None = None
+        self._aside: _Aside | None = None
         num_processes = world.num_ranks * world.num_replicas
         self._watch = Watch(world.store, world.number, num_processes, self.options.patience_s)
         generation = world.store.add(f"runners/{world.number}", 1)
@@ -184,6 +191,11 @@ class PipelineRunner:
         return self._problem.num_microbatches
 
     @property
+    def idle_bytes(self) -> int:
+        """What buffers for messages hold while nothing uses them."""
+        return self._transport.buffers.idle_bytes
+
+    @property
     def watch(self) -> Watch:
         """Where failures of other ranks become known."""
         return self._watch
@@ -236,33 +248,32 @@ class PipelineRunner:
         PipelineError
             When a message does not come in time, or another rank failed.
         """
-        name = self._aside or f"step {self.completed_steps}"
+        name = f"step {self.completed_steps}" if self._aside is None else self._aside.name
         self._doing = name
         with self._spreading():
             self._watch.check()
             self._recorder = make_recorder(self.world.device)
-            inputs = self._split("batch", batch) if self.holds_first_stage else ()
-            self._check_inputs(inputs)
-            targets = self._split("target", target) if self.holds_last_stage else ()
-            self._check_targets(targets)
+            inputs, targets = self._inputs(batch), self._targets(target)
             kind = StoringRun if self.routes.storing else StepRun
             run = kind(self._equipment, self._recorder, self.completed_steps, inputs, targets)
             for step in self._plan:
                 self._doing = f"{step.op} of {name}"
                 run.run(step)
+                if self._aside is not None:
+                    self._aside.behind_op()
             self._doing = f"the end of {name}"
             loss = run.finish()
         self.completed_steps += 1
         return loss
 
     @contextmanager
-    def aside(self, name: str) -> Iterator[None]:
-        """Steps inside, called ``name``, do not count, whatever their loss is.
+    def aside(self, name: str, behind_op: Callable[[], None]) -> Iterator[None]:
+        """Steps inside, called ``name``, do not count, whatever their loss is; each op is followed by a call.
 
         Of the last one before the times stay and the gradients go.
         """
         before = self.completed_steps, self._recorder, self._equipment, self._aside
-        self._equipment, self._aside = replace(self._equipment, checks_loss=False), name
+        self._equipment, self._aside = replace(self._equipment, checks_loss=False), _Aside(name, behind_op)
         for gradients in self._equipment.gradients.values():
             gradients.clear()
         try:
@@ -314,43 +325,22 @@ class PipelineRunner:
             divides=self._divides,
             recompute=self.options.recompute,
         )
-        divided = {stage for stage, _ in self._divided}
-        for stage, one in made.items():
-            is_cut = stage in divided and one.division is Division.NATIVE
-            if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
-                raise InputError(
-                    f"stage {one.index} of the model is to recompute and to divide its backward natively, "
-                    "which would recompute once for every layer: apply defer_weights to it, or take a "
-                    "schedule that leaves BW whole"
-                )
+        check_recomputing(made, {stage for stage, _ in self._divided})
         return made
 
     def _divides(self, stage: int, microbatch: int) -> bool:
         """Whether a stage of this rank runs B and W of a microbatch."""
         return (stage, microbatch) in self._divided
 
-    def _split(self, name: str, whole: Tensor | None) -> tuple[Tensor, ...]:
-        """The microbatches of a batch or target, on the device."""
+    def _inputs(self, batch: Tensor | None) -> tuple[Tensor, ...]:
+        """The microbatches that this rank takes."""
         count = self.microbatches_per_step
-        if whole is None:
-            raise InputError(f"rank {self.world.rank} is given no {name}, which its stage needs: give it")
-        if whole.ndim == 0 or whole.shape[0] == 0 or whole.shape[0] % count:
-            rows = whole.shape[0] if whole.ndim else 0
-            raise InputError(f"the {name} has {rows} rows: give a multiple of the {count} microbatches")
-        return tuple(whole.to(self.world.device).split(whole.shape[0] // count))
+        return take_batch(batch, count, self.world, self._microbatch) if self.holds_first_stage else ()
 
-    def _check_inputs(self, inputs: tuple[Tensor, ...]) -> None:
-        given = TensorSpec.of(inputs[0]) if inputs else self._microbatch
-        if given != self._microbatch:
-            raise InputError(f"a microbatch of the batch is {given}: give {self._microbatch}")
-
-    def _check_targets(self, targets: tuple[Tensor, ...]) -> None:
-        positions = self._equipment.cuts.num_positions
-        if targets and positions is not None and targets[0].shape[1:2] != (positions,):
-            raise InputError(
-                f"a microbatch of the target is {TensorSpec.of(targets[0])}, and its second dimension is to "
-                f"be cut into slices as that of the batch is: give {positions} positions"
-            )
+    def _targets(self, target: Tensor | None) -> tuple[Tensor, ...]:
+        """The targets of the microbatches whose loss this rank knows."""
+        count, positions = self.microbatches_per_step, self._equipment.cuts.num_positions
+        return take_target(target, count, self.world, positions) if self.holds_last_stage else ()
 
     @contextmanager
     def _spreading(self) -> Iterator[None]:

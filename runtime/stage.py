@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -138,6 +138,24 @@ class Stage:
         """Let the deferring layers be what a microbatch needs, also where they run again in its backward."""
         if self._queue is not None:
             self._queue.serves = self._divides is None or self._divides(microbatch)
+
+
+def check_recomputing(stages: Mapping[int, Stage], divided: Collection[int]) -> None:
+    """Make sure that no stage among those that divide recomputes once for every layer.
+
+    Raises
+    ------
+    InputError
+        Naming one that would.
+    """
+    for stage, one in stages.items():
+        is_cut = stage in divided and one.division is Division.NATIVE
+        if one.recompute and is_cut and any(weight.requires_grad for weight in one.module.parameters()):
+            raise InputError(
+                f"stage {one.index} of the model is to recompute and to divide its backward natively, "
+                "which would recompute once for every layer: apply defer_weights to it, or take a "
+                "schedule that leaves BW whole"
+            )
 
 
 def shares_memory(a: Tensor, b: Tensor) -> bool:

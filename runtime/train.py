@@ -12,9 +12,7 @@ repeated (:mod:`runtime.rolling`); a step is one batch.
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import re
 import sys
 import time
 import traceback
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from runtime.arguments import check, flag, make_parser, timeline_steps
 from runtime.checkpoint import load_checkpoint, save_checkpoint
 from runtime.deferred import defer_weights
 from runtime.devices import shared_device
@@ -39,14 +38,15 @@ from runtime.routes import Routes
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
 from runtime.text import synthetic_text
-from runtime.timeline import gather_timeline, step_peak_bytes
+from runtime.timeline import gather_memory, gather_timeline, step_memory
 from runtime.unflushed import UnflushedRunner
 from runtime.versions import WeightPolicy
 from runtime.watch import BEAT_S
 from runtime.world import World, join
 from synth.document import read_schedule, write_timeline
 from synth.errors import InputError
-from synth.files import read_text, write_whole
+from synth.files import STANDARD_STREAM, read_text, write_whole
+from synth.measured import MeasuredOp, Timeline
 from synth.schedule import Schedule
 
 FAILED, WRONG_INPUT = 1, 2
@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None, ending: Ending | None = None) -
     ending
         Speaks for this process where it is told to end and does not find out why.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser(__doc__.partition("\n")[0]).parse_args(arguments)
     try:
-        _check(options)
+        check(options)
         schedule = read_schedule(read_text(options.schedule), options.schedule).schedule
         world = _join(options, schedule.problem.num_ranks)
         _train(options, schedule, world, ending)
@@ -103,100 +103,6 @@ def _rank() -> str:
     return os.environ.get("RANK", "0")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="runtime.train", description=__doc__.partition("\n")[0])
-    add = parser.add_argument
-    add("--schedule", required=True, help="a schedule document")
-    add("--steps", type=int, default=30, help="optimizer steps (default %(default)s)")
-    add("--microbatch-size", type=int, default=4, help="rows of a microbatch (default %(default)s)")
-    add("--positions", type=int, default=32, help="tokens of a row (default %(default)s)")
-    add(
-        "--slice-positions",
-        type=_numbers,
-        metavar="N,N,…",
-        help="tokens of each sequence slice, where the schedule has slices (default as equal as can be)",
-    )
-    add("--vocabulary", type=int, default=64, help="different tokens (default %(default)s)")
-    add("--hidden", type=int, default=64, help="features (default %(default)s)")
-    add("--heads", type=int, default=4, help="attention heads (default %(default)s)")
-    add("--layers", type=int, help="blocks (default one per stage)")
-    add("--learning-rate", type=float, default=3e-3, help="of AdamW (default %(default)s)")
-    add("--seed", type=int, default=0, help="of weights and text (default %(default)s)")
-    add("--bfloat16", action="store_true", help="mixed precision: compute in bfloat16, keep float32 weights")
-    add("--division", choices=list(Division), default=Division.DEFERRED, help="how B and W divide a backward")
-    add("--share-gpu", action="store_true", help="several ranks on one GPU; needs NVIDIA's MPS (untried)")
-    add("--recompute", action="store_true", help="keep blocks' inputs alone, compute the rest again")
-    add(
-        "--gradients",
-        choices=list(Exchange),
-        default=Exchange.ALL_REDUCE,
-        help="what replicas do: reduce-scatter gives each a share to update (default %(default)s)",
-    )
-    add(
-        "--weights",
-        choices=list(WeightPolicy),
-        default=WeightPolicy.FLUSH,
-        help="flush: gradients at the newest weights; 2bw: double-buffered, one step late; stash: "
-        "each microbatch's at a stage's newest when it came there (default %(default)s)",
-    )
-    add("--batch-microbatches", type=int, metavar="M", help="microbatches of a step (default the schedule's)")
-    add("--flush-steps", type=int, default=0, metavar="N", help="so many of the steps with flush, first")
-    add(
-        "--timeline",
-        metavar="PATH",
-        help="write when each op of the last step ran and the most that each rank held, a timeline document; "
-        "one more step, which trains nothing, is taken to see the latter",
-    )
-    add("--checkpoints", metavar="FOLDER", help="write a checkpoint after the last step")
-    add("--resume", metavar="FOLDER", help="go on after the latest checkpoint there, --steps further")
-    add("--timeout", type=float, default=60.0, help="seconds a rank waits for another (default %(default)s)")
-    return parser
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers: write them as in 16,8,8")
-    return tuple(map(int, text.split(",")))
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together."""
-    if options.batch_microbatches is None and options.weights != WeightPolicy.FLUSH:
-        raise InputError(
-            f"--weights {options.weights} trains by a schedule of several batches: give --batch-microbatches"
-        )
-    if options.batch_microbatches is not None and options.batch_microbatches < 1:
-        raise InputError(f"--batch-microbatches is {options.batch_microbatches}: give an integer ≥ 1")
-    if options.batch_microbatches is not None and options.timeline is not None:
-        raise InputError("--timeline writes a whole schedule: leave --batch-microbatches out")
-    for name in ("steps", "microbatch_size", "positions", "vocabulary", "hidden", "heads"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{_flag(name)} is {getattr(options, name)}: give an integer ≥ 1")
-    for name in ("learning_rate", "timeout"):
-        if not 0 < getattr(options, name) < math.inf:
-            raise InputError(f"{_flag(name)} is {getattr(options, name):g}: give a number above 0")
-    if not 0 <= options.flush_steps <= options.steps:
-        raise InputError(f"--flush-steps is {options.flush_steps}: give 0 to --steps, {options.steps}")
-    if options.timeline not in (None, "-") and not Path(options.timeline).parent.is_dir():
-        raise InputError(f"--timeline: there is no folder {Path(options.timeline).parent}: create it first")
-    _check_checkpoints(options.checkpoints)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _check_checkpoints(folder: str | None) -> None:
-    """Make the folder before the training, not behind it."""
-    try:
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--checkpoints: {folder} cannot be made ({error.strerror}): name another"
-        ) from error
-
-
 def _join(options: argparse.Namespace, num_ranks: int) -> World:
     device = None
     if options.share_gpu:
@@ -217,14 +123,17 @@ def _train(options: argparse.Namespace, schedule: Schedule, world: World, ending
             load_checkpoint(Path(options.resume), runner, optimizers, _lasting(options))
             for group in (group for optimizer in optimizers.values() for group in optimizer.param_groups):
                 group["lr"] = options.learning_rate
+        seen: list[list[MeasuredOp]] = []
         for number in range(options.steps):
             if isinstance(runner, UnflushedRunner):
                 _begin(options, runner, number)
             _step(options, runner, optimizers)
+            if number >= options.steps - timeline_steps(options):
+                seen.append(runner.times())
         if options.checkpoints is not None:
             save_checkpoint(Path(options.checkpoints), runner, optimizers, _lasting(options))
         if options.timeline is not None:
-            _write_timeline(options, runner)
+            _write_timeline(options, runner, seen)
     runner.close()
 
 
@@ -242,7 +151,7 @@ _PATHS = {"timeline", "checkpoints", "resume"}
 def _shared(options: argparse.Namespace) -> dict[str, object]:
     """What has to be the same on all ranks."""
     given = {name: value for name, value in vars(options).items() if name not in _OF_ONE_RANK}
-    return {_flag(name): bool(value) if name in _PATHS else value for name, value in given.items()}
+    return {flag(name): bool(value) if name in _PATHS else value for name, value in given.items()}
 
 
 def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) -> None:
@@ -253,11 +162,28 @@ def _begin(options: argparse.Namespace, runner: UnflushedRunner, number: int) ->
         runner.begin(WeightPolicy(options.weights), options.steps - number)
 
 
-def _write_timeline(options: argparse.Namespace, runner: PipelineRunner) -> None:
+def _write_timeline(
+    options: argparse.Namespace, runner: PipelineRunner, seen: Sequence[Sequence[MeasuredOp]]
+) -> None:
     source = f"runtime.train on {runner.world.device.type}, torch {torch.__version__}"
-    timeline = gather_timeline(runner, source, step_peak_bytes(runner, *_batch(options, runner)))
-    if timeline is not None and runner.world.replica == 0:
-        write_whole(options.timeline, write_timeline(timeline))
+    source += f", the median of the last {len(seen)} steps" if len(seen) > 1 else ", the last step"
+    timeline = gather_timeline(runner, source, seen)
+
+    def write(timeline: Timeline | None) -> None:
+        if timeline is not None and runner.world.replica == 0:
+            write_whole(options.timeline, write_timeline(timeline))
+
+    if options.timeline != STANDARD_STREAM:
+        write(timeline)  # whatever happens while memory is measured
+    try:
+        whole = gather_memory(runner, timeline, step_memory(runner, *_batch(options, runner)))
+    except Exception:
+        if options.timeline == STANDARD_STREAM:
+            write(timeline)
+        if timeline is not None:
+            print("the timeline says nothing of memory: the step that measures it failed", file=sys.stderr)
+        raise
+    write(whole)
 
 
 def _make_modules(options: argparse.Namespace, schedule: Schedule, world: World) -> dict[int, nn.Module]:

@@ -43,6 +43,11 @@ class Buffers:
         self._free: dict[TensorSpec, list[Tensor]] = defaultdict(list)
         self.made = 0
 
+    @property
+    def idle_bytes(self) -> int:
+        """What those hold that nothing uses now."""
+        return sum(tensor.nbytes for free in self._free.values() for tensor in free)
+
     def take(self, spec: TensorSpec) -> Tensor:
         """A tensor of this shape and dtype with any content."""
         if self._free[spec]:

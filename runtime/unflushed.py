@@ -230,9 +230,7 @@ class UnflushedRunner(PipelineRunner):
             if not self._to_come:
                 raise InputError("no batch is announced: call begin before step")
             run = self._run or self._start()
-            inputs = self._split("batch", batch) if self.holds_first_stage else ()
-            self._check_inputs(inputs)
-            run.enter(self._batch, inputs, self._split("target", target) if self.holds_last_stage else ())
+            run.enter(self._batch, self._inputs(batch), self._targets(target))
             self._recorder = run.recorder
             self._run_segment(run)
             loss = run.loss(self._batch)

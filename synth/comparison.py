@@ -1,18 +1,17 @@
-"""Plan beside reality: a schedule against the timeline of one executed step, and the costs it shows."""
+"""Plan beside reality: a schedule against the timeline of one executed step."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from synth.errors import InputError
-from synth.measured import NS_PER_S, MeasuredOp, Timeline
+from synth.measured import NS_PER_S, Timeline
+from synth.measured_costs import with_time_before
 from synth.ops import Op, OpKind
-from synth.problem import OpCost, Problem, StageCosts
 from synth.schedule import Schedule, measure
-from synth.timeline import transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,10 @@ class Comparison:
 def compare_with_timeline(schedule: Schedule, timeline: Timeline) -> Comparison:
     """Set a schedule beside what was measured of it.
 
+    To an op measured belongs the time before it in which its rank gets there
+    (:func:`~synth.measured_costs.with_time_before`), as it does in the ops of a measured problem: in all that
+    is compared, so that a step begins with what comes before its first op.
+
     Parameters
     ----------
     schedule
@@ -77,80 +80,21 @@ def compare_with_timeline(schedule: Schedule, timeline: Timeline) -> Comparison:
     _check_same_orders(schedule, timeline)
     tick_s = schedule.problem.tick_seconds
     planned = [(timed.op, (timed.end - timed.start) * tick_s) for rank in schedule.ranks for timed in rank]
-    measured = [(op, _seconds(end - start)) for rank in timeline.ranks for op, start, end in rank]
+    whole = with_time_before(timeline)
+    measured = [(op, _seconds(end - start)) for rank in whole.ranks for op, start, end in rank]
     means, real = _means(planned), _means(measured)
     ops = [
         OpComparison(stage, OpKind(kind), count, Times(mean, real[stage, kind][0]))
         for (stage, kind), (mean, count) in sorted(means.items())
     ]
     peaks = measure(schedule).peak_memory_bytes
-    ranks = tuple(_rank(rank, schedule, timeline, peaks[rank]) for rank in range(schedule.problem.num_ranks))
+    ranks = tuple(_rank(rank, schedule, whole, peaks[rank]) for rank in range(schedule.problem.num_ranks))
     plan = measure(schedule)
-    first = min(rank[0].start_ns for rank in timeline.ranks)
-    last = max(rank[-1].end_ns for rank in timeline.ranks)
     return Comparison(
         ops=tuple(ops),
         ranks=ranks,
-        makespan=Times(plan.makespan * tick_s, _seconds(last - first)),
+        makespan=Times(plan.makespan * tick_s, _seconds(whole.length_ns)),
         rank_span=Times(plan.rank_span * tick_s, max(rank.span.measured_s for rank in ranks)),
-    )
-
-
-def measured_problem(timeline: Timeline) -> Problem:
-    """The timeline's problem with what was measured for costs: feed it back to plan again.
-
-    An op takes the median over its stage's microbatches, at least a tick. A transfer takes, for each ordered
-    pair of ranks, the median over those messages whose consumer stood ready before their producer ended;
-    where no consumer ever did, the problem's own ticks stay. Memory stays as it was.
-    """
-    problem = timeline.problem
-    tick_ns = problem.tick_seconds * NS_PER_S
-    times: dict[tuple[int, OpKind], list[int]] = defaultdict(list)
-    for rank in timeline.ranks:
-        for op, start, end in rank:
-            times[op.stage, op.kind].append(end - start)
-
-    timed = with_op_times(problem, times)
-    matrix = [list(row) for row in problem.transfer_ticks]
-    for (sender, receiver), waits in _waits_ns(timeline).items():
-        matrix[sender][receiver] = max(0, round(statistics.median(waits) / tick_ns))
-    return replace(
-        timed,
-        transfer_ticks=tuple(map(tuple, matrix)),
-        source=f"measured: {timeline.source}" if timeline.source else "measured",
-    )
-
-
-def with_op_times(problem: Problem, times_ns: Mapping[tuple[int, OpKind], Sequence[int]]) -> Problem:
-    """A problem whose ops take what was measured of them: the median, at least a tick.
-
-    Parameters
-    ----------
-    problem
-        Gives all else, and the length of a tick.
-    times_ns
-        By stage and kind; an op of which there are none keeps its ticks.
-    """
-    tick_ns = problem.tick_seconds * NS_PER_S
-
-    def cost(stage: int, kind: OpKind, own: OpCost) -> OpCost:
-        times = times_ns.get((stage, kind))
-        return replace(own, ticks=max(1, round(statistics.median(times) / tick_ns))) if times else own
-
-    stages = tuple(
-        _with_costs(costs, {kind: cost(s, kind, own) for kind, own in costs.offered})
-        for s, costs in enumerate(problem.stages)
-    )
-    return replace(problem, stages=stages)
-
-
-def _with_costs(costs: StageCosts, measured: dict[OpKind, OpCost]) -> StageCosts:
-    return replace(
-        costs,
-        F=measured[OpKind.F],
-        B=measured.get(OpKind.B),
-        W=measured.get(OpKind.W),
-        BW=measured.get(OpKind.BW),
     )
 
 
@@ -177,24 +121,6 @@ def _rank(rank: int, schedule: Schedule, timeline: Timeline, peak: int) -> RankC
     )
     peaks = timeline.peak_memory_bytes
     return RankComparison(rank, span, busy, peak, None if peaks is None else peaks[rank])
-
-
-def _waits_ns(timeline: Timeline) -> dict[tuple[int, int], list[int]]:
-    """For each ordered pair of ranks: how long messages took whose consumer's rank was waiting for them."""
-    ran: dict[Op, MeasuredOp] = {}
-    idle_from: dict[Op, int] = {}
-    for rank in timeline.ranks:
-        before = 0
-        for measured in rank:
-            ran[measured.op], idle_from[measured.op] = measured, before
-            before = measured.end_ns
-    found: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for transfer in transfers(timeline.schedule):
-        produced = ran[transfer.producer].end_ns
-        if idle_from[transfer.consumer] <= produced:
-            waited = ran[transfer.consumer].start_ns - produced
-            found[transfer.from_rank, transfer.to_rank].append(waited)
-    return found
 
 
 def _means(durations: Iterable[tuple[Op, float]]) -> dict[tuple[int, str], tuple[float, int]]:

@@ -21,6 +21,25 @@ class MeasuredOp(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBytes:
+    """What one rank held from op to op of a step, as its device's allocator says.
+
+    Parameters
+    ----------
+    start_bytes
+        Before its first op.
+    most_bytes
+        For each of its ops in execution order, the most from the end of the op before to its own end.
+    after_bytes
+        For each of them, behind it.
+    """
+
+    start_bytes: int
+    most_bytes: tuple[int, ...]
+    after_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """One executed step (``pipesynth.timeline``).
 
@@ -32,6 +51,9 @@ class Timeline:
         For every rank its ops in execution order, at least one.
     peak_memory_bytes
         The device allocator's peak on every rank, None where there is no such number.
+    held_bytes
+        For every rank what it held from op to op, None where nobody looked; only beside peaks, which may be
+        higher by what a rank keeps to use again.
     source
         Where the numbers come from.
     """
@@ -39,12 +61,18 @@ class Timeline:
     problem: Problem
     ranks: tuple[tuple[MeasuredOp, ...], ...]
     peak_memory_bytes: tuple[int, ...] | None = None
+    held_bytes: tuple[HeldBytes, ...] | None = None
     source: str = ""
 
     @property
     def orders(self) -> RankOrders:
         """The orders alone."""
         return tuple(tuple(measured.op for measured in rank) for rank in self.ranks)
+
+    @property
+    def length_ns(self) -> int:
+        """From the first start to the last end over all ranks."""
+        return max(rank[-1].end_ns for rank in self.ranks) - min(rank[0].start_ns for rank in self.ranks)
 
     @property
     def schedule(self) -> Schedule:

@@ -231,7 +231,7 @@ def timeline_tables(comparison: Comparison) -> list[Table]:
     for row in comparison.ranks:
         spans.add_row(f"rank {row.rank}, span", *_times_cells(row.span))
         spans.add_row(f"rank {row.rank}, busy", *_times_cells(row.busy))
-    ops = _times_table("Seconds of an op, mean over microbatches", "op")
+    ops = _times_table("Seconds of an op with the time before it, mean over microbatches", "op")
     for op in comparison.ops:
         ops.add_row(f"{op.stage}{op.kind}", *_times_cells(op.times))
     peaks = _times_table("Peak memory, bytes", "of")

@@ -28,7 +28,7 @@ from runtime.gradients import Exchange
 from runtime.randomness import seeded
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
-from runtime.timeline import gather_timeline, step_peak_bytes
+from runtime.timeline import gather_memory, gather_timeline, step_memory
 from runtime.train import main
 from runtime.world import World, join_at
 from synth.document import write_timeline
@@ -288,7 +288,7 @@ def failing(store, number: int, count: int, case: Case, fault: str) -> tuple[str
         if fault == "measuring":
             if number == 1:
                 stages[1].register_forward_hook(fail)
-            step_peak_bytes(runner, batch, target)
+            step_memory(runner, batch, target)
         if fault == "clock":
             with runner.watch.spreading(lambda: "the clock"):
                 gather_timeline(runner) if number != 1 else fail()
@@ -345,6 +345,16 @@ def train(
     return code, out.getvalue(), err.getvalue()
 
 
+def train_without_measuring(
+    store, number: int, count: int, port: int, arguments: list[str]
+) -> tuple[int, str, str]:
+    """The same, the step that measures memory failing in process 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        if number == 1:
+            patch.setattr("runtime.train.step_memory", fail)
+        return train(store, number, count, port, arguments)
+
+
 def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None:
     """The timeline document of a second step, on the pipeline's rank 0: the same when asked for twice."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
@@ -357,6 +367,36 @@ def timeline_of_a_step(store, number: int, count: int, case: Case) -> str | None
     assert durations(timeline) == durations(again)
     runner.close()
     return None if timeline is None else write_timeline(timeline)
+
+
+def measured_step(store, number: int, count: int, case: Case) -> str | None:
+    """The timeline document of the median of some steps with what ranks held, on the pipeline's rank 0."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_stages(case))
+    seen = []
+    for step in range(case.steps):
+        runner.step(*make_batch(case, step, world.replica))
+        seen.append(runner.times())
+    timeline = gather_timeline(runner, "a test", seen)
+    timeline = gather_memory(runner, timeline, step_memory(runner, *make_batch(case, case.steps, 0)))
+    runner.close()
+    return None if timeline is None else write_timeline(timeline)
+
+
+def median_of_lengths(store, number: int, count: int, case: Case, lengths_ns: list[int]) -> int | None:
+    """How long the step is that is chosen of some, each as long as stated on one rank and short elsewhere."""
+    world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
+    runner = make_runner(case, world, make_stages(case))
+    runner.step(*make_batch(case, 0, 0))
+    (first, *others), offset = runner.times(), time.monotonic_ns()
+    begun = first._replace(start_ns=offset, end_ns=offset + 1)
+    steps = []
+    for n, length in enumerate(lengths_ns):
+        end = offset + (length if n % count == number else 2)
+        steps.append([begun, *(ran._replace(start_ns=end - 1, end_ns=end) for ran in others)])
+    timeline = gather_timeline(runner, "a test", steps)
+    runner.close()
+    return None if timeline is None else timeline.length_ns
 
 
 def durations(timeline: Timeline | None) -> list[tuple[Op, int]] | None:
@@ -384,7 +424,7 @@ def peak_of_a_step(store, number: int, count: int, case: Case) -> Peak:
     buffers = [buffer for module in runner.modules.values() for buffer in module.buffers()]
     contents = [buffer.clone() for buffer in buffers]
     batch[1].fill_(torch.nan)  # no loss of a step that does not count
-    peak = step_peak_bytes(runner, *batch)
+    peak = step_memory(runner, *batch).peak_bytes
     untraced = runner.completed_steps == 2 and runner._recorder is before
     untraced &= all(map(torch.equal, buffers, contents)) and any(content.any() for content in contents)
     for module in runner.modules.values():

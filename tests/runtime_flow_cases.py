@@ -22,7 +22,7 @@ from runtime.randomness import seeded
 from runtime.routes import Routes, storing_stages
 from runtime.shapes import TensorSpec
 from runtime.stage import Division
-from runtime.timeline import gather_timeline
+from runtime.timeline import gather_memory, gather_timeline, step_memory
 from runtime.world import World, join_at
 from synth.document import write_timeline
 from synth.schedule import Schedule
@@ -287,11 +287,12 @@ def peak_of_three_steps(store, number: int, count: int, case: FlowCase) -> float
 
 
 def flow_timeline(store, number: int, count: int, case: FlowCase) -> str | None:
-    """The timeline document of a step, on the pipeline's rank 0."""
+    """The timeline document of a step with what ranks held, on the pipeline's rank 0."""
     world = join_at(store, number, count, case.schedule.problem.num_ranks, timeout_s=60)
     runner = make_runner(case, world, make_modules(case))
     runner.step(*make_batch(case, 0, 0))
     timeline = gather_timeline(runner, "a test")
+    timeline = gather_memory(runner, timeline, step_memory(runner, *make_batch(case, 0, 0)))
     runner.close()
     return None if timeline is None else write_timeline(timeline)
 

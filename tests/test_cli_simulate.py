@@ -71,6 +71,17 @@ def test_measured_problem_is_written_to_plan_with(run, files, tmp_path):
     assert read_problem(out) == measured
 
 
+def test_what_was_not_measured_is_said(run, files, tmp_path):
+    schedule, timeline = files
+    path, says = tmp_path / "measured.json", "the timeline does not say what ops hold, so bytes stay"
+    assert says in run(schedule, "--against", timeline, "--measured-problem", path)[1]
+    assert says in run(schedule, "--against", timeline, "--measured-problem", "-")[2]
+    assert says not in run(schedule, "--against", timeline)[1]
+    _, out, err = run(schedule, "--against", timeline, "--json", "--measured-problem", path)
+    assert err == ""
+    assert json.loads(out)["against"]["not_measured"][0].startswith(says)
+
+
 WRONG = {
     "problem without timeline": (["--measured-problem", "x.json"], "is given without --against"),
     "both on standard output": (

@@ -22,7 +22,7 @@ from synth.document import (
     write_timeline,
 )
 from synth.errors import DocumentError
-from synth.measured import MeasuredOp
+from synth.measured import HeldBytes, MeasuredOp
 from synth.ops import Op, OpKind, TimedOp
 from synth.placement import Placement, PlacementKind, place
 from synth.problem import Links, Objective, OpCost, Problem, StageCosts, uniform_problem, uniform_transfers
@@ -213,6 +213,51 @@ def test_golden_timeline_of_version_1_is_read():
     assert timeline.orders == plan.orders
     assert timeline.ranks[0][1] == MeasuredOp(Op(OpKind.F, 0, 1), 9000, 11200)
     assert (timeline.peak_memory_bytes, timeline.source) == ((4, 3), "made by hand")
+
+
+def held(timeline, **other):
+    """What ranks of the golden timeline might have held, the last rank's as told."""
+    first, last = (
+        HeldBytes(start_bytes=7, most_bytes=(9,) * len(rank), after_bytes=(8,) * len(rank))
+        for rank in timeline.ranks
+    )
+    return replace(timeline, held_bytes=(first, replace(last, **other)))
+
+
+def test_timeline_with_what_ranks_held_survives_writing_and_reading():
+    timeline = held(read_timeline(golden("timeline.json")))
+    assert read_timeline(write_timeline(timeline)) == timeline
+    assert "held_bytes" not in golden("timeline.json"), "left out where nobody looked"
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (
+            {"most_bytes": (9, 9)},
+            r"\$\.held_bytes\[1\]\.most_bytes is 2 long: give 6 entries, one per op of the rank",
+        ),
+        ({"after_bytes": ()}, r"\$\.held_bytes\[1\]\.after_bytes is 0 long: give 6 entries, one per op"),
+        (
+            {"most_bytes": (9, 7, 9, 9, 9, 9)},
+            r"\$\.held_bytes\[1\]\.most_bytes\[1\] is 7: give at least 8, what",
+        ),
+        ({"start_bytes": 10}, r"\$\.held_bytes\[1\]\.most_bytes\[0\] is 9: give at least 10, what"),
+        ({"start_bytes": -1}, r"\$\.held_bytes\[1\]\.start_bytes is -1: give an integer ≥ 0"),
+    ],
+)
+def test_what_a_rank_cannot_have_held_is_refused(other, says):
+    with pytest.raises(DocumentError, match=says):
+        read_timeline(write_timeline(held(read_timeline(golden("timeline.json")), **other)))
+
+
+def test_what_ranks_held_is_of_all_ranks_and_beside_their_peaks():
+    timeline = held(read_timeline(golden("timeline.json")))
+    one = write_timeline(replace(timeline, held_bytes=timeline.held_bytes[:1]))
+    with pytest.raises(DocumentError, match=r"\$\.held_bytes is 1 long: give 2 entries, one per rank"):
+        read_timeline(one)
+    with pytest.raises(DocumentError, match=r"\$\.peak_memory_bytes is null: give the peak of every rank"):
+        read_timeline(write_timeline(replace(timeline, peak_memory_bytes=None)))
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -17,9 +17,19 @@ LAYERS = (
     ("flows", "drafts"),
     ("graph", "schedule", "certificate", "building_block", "cells", "chunks", "instances", "stage_names"),
     ("measured",),
-    ("timing", "timeline", "verify", "simulate", "document", "grid", "strips", "flow_memory"),
-    ("baselines", "comparison", "slot_table"),
-    ("formulas", "memory", "cpsat", "linear"),
+    (
+        "timing",
+        "timeline",
+        "verify",
+        "simulate",
+        "document",
+        "grid",
+        "strips",
+        "flow_memory",
+        "measured_bytes",
+    ),
+    ("baselines", "measured_costs", "slot_table"),
+    ("comparison", "formulas", "memory", "cpsat", "linear"),
     ("free_maps", "levels"),
     ("bounds",),
     ("exact",),
@@ -64,7 +74,7 @@ WITHOUT_TORCH = ("spreads", "link_costs", "profiles", "traces", "profiled_proble
 COST_MODELS_SEE = {
     *("errors", "ops", "placement", "files", "problem", "schedule", "chunks", "document", "baselines"),
     *("memory", "cpsat", "drafts"),
-    *("comparison", "export", "measured"),
+    *("measured_costs", "export", "measured"),
 }
 """What of ``synth`` cost models may know: problems and what 1F1B holds, never a search or a bound."""
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from synth.measured import MeasuredOp, Timeline
 from synth.schedule import measure
+from synth.timing import schedule_orders
 from tests.builders import good_schedule
 
 
@@ -20,6 +21,28 @@ def as_measured(schedule, *, tick_ns=1000, begin_ns=0, late_ns=0):
         for rank in schedule.ranks
     )
     return Timeline(problem=schedule.problem, ranks=ranks)
+
+
+def late_starts(timeline, late_ns):
+    """The same step, every op starting later by so much in the time that it takes."""
+    ranks = tuple(
+        tuple(ran._replace(start_ns=ran.start_ns + late_ns) for ran in rank) for rank in timeline.ranks
+    )
+    return replace(timeline, ranks=ranks)
+
+
+def replace_ticks(schedule, times):
+    """The same orders on a problem in which everything takes so many times its ticks."""
+    problem = schedule.problem
+    longer = replace(
+        problem,
+        stages=tuple(
+            costs.map_costs(lambda _, cost: replace(cost, ticks=times * cost.ticks))
+            for costs in problem.stages
+        ),
+        transfer_ticks=tuple(tuple(times * ticks for ticks in row) for row in problem.transfer_ticks),
+    )
+    return schedule_orders(longer, schedule.orders)
 
 
 @given(st.integers(0, 10**15), st.integers(-499, 499))

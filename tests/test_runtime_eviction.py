@@ -19,6 +19,7 @@ from runtime.stage import Division, Stage
 from synth.baselines import baseline_problem, baseline_schedule
 from synth.document import read_timeline
 from synth.feed import Feed
+from synth.measured_costs import caveats, measured_problem
 from synth.ops import OpKind
 from synth.placement import Placement
 from synth.problem import uniform_problem
@@ -98,9 +99,14 @@ def test_peaks_are_those_planned(pool):
 
 
 def test_timeline_has_the_ops_that_store(pool):
-    timeline, *others = pool.run(4, flow_timeline, FlowCase(schedule=BPIPE))
-    assert read_timeline(timeline).orders == BPIPE.orders
+    text, *others = pool.run(4, flow_timeline, FlowCase(schedule=BPIPE))
     assert others == [None] * 3
+    timeline = read_timeline(text)
+    assert timeline.orders == BPIPE.orders
+    assert len(timeline.held_bytes) == 4
+    measured = [costs.F.alloc_bytes for costs in measured_problem(timeline).stages]
+    assert measured == [costs.F.alloc_bytes for costs in BPIPE.problem.stages]
+    assert "what ranks store for others" in caveats(timeline)[-1]
 
 
 def test_replicas_evict_each_for_itself(pool):

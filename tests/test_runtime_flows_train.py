@@ -7,8 +7,10 @@ import pytest
 from runtime.train import main
 from synth.certificate import Certificate, Provenance
 from synth.document import ScheduleDocument, read_timeline, write_schedule
+from synth.measured_costs import measured_problem
 from synth.memory import serial_orders
 from synth.problem import uniform_problem
+from synth.schedule import peak_memory_bytes
 from synth.timing import schedule_orders
 from tests.builders import EITHER
 from tests.flow_builders import SUMMED, Evicted, drawn, evicting, flow, sliced
@@ -68,6 +70,28 @@ def test_timeline_of_directions_has_their_sums(pool, documents, tmp_path):
     path = tmp_path / "timeline.json"
     run(pool, 2, documents["directions"], "--steps", "1", "--timeline", str(path))
     assert read_timeline(path.read_text()).orders == SCHEDULES["directions"].orders
+
+
+WAYS = {
+    "chain, recomputed": ("chain", "--recompute"),
+    "directions": ("directions", "--division", "native"),
+    "slices": ("slices", "--slice-positions", "7,5,4"),
+    "slices of directions": ("slices of directions", "--bfloat16"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_orders_come_to_their_peaks_again(pool, documents, tmp_path, way):
+    """Directions, slices, ways of dividing and keeping: but for gradients that come behind the peak."""
+    name, *options = WAYS[way]
+    path = tmp_path / "timeline.json"
+    run(pool, 2, documents[name], "--steps", "2", "--timeline", str(path), *options)
+    timeline = read_timeline(path.read_text())
+    measured = measured_problem(timeline)
+    peaks = peak_memory_bytes(measured, timeline.orders)
+    for peak, held in zip(peaks, timeline.peak_memory_bytes, strict=True):
+        assert held <= peak < 1.1 * held
+    assert min(measured.static_bytes_by_rank) > 100_000, "weights, gradients and moments of AdamW"
 
 
 def test_slice_positions_are_numbers(capsys):

@@ -16,7 +16,7 @@ from synth.placement import PlacementKind
 from synth.problem import uniform_problem
 from synth.timing import schedule_orders
 from tests.builders import EITHER
-from tests.runtime_cases import Case, timeline_of_a_step, train
+from tests.runtime_cases import Case, timeline_of_a_step, train, train_without_measuring
 
 FEW = ["--microbatch-size", "2", "--positions", "16", "--hidden", "32", "--vocabulary", "32"]
 
@@ -130,6 +130,12 @@ def test_damaged_checkpoint_is_refused(pool, written, tmp_path, content):
         (["--heads", "0"], "--heads is 0: give an integer ≥ 1"),
         (["--learning-rate", "nan"], "--learning-rate is nan: give a number above 0"),
         (["--timeout", "0"], "--timeout is 0: give a number above 0"),
+        (["--schedule", "-"], "--schedule - is standard input, which reaches no rank: name a file"),
+        (["--timeline-steps", "3"], "--timeline-steps is given without --timeline: name the file to write"),
+        (
+            ["--steps", "2", "--timeline", "t.json", "--timeline-steps", "3"],
+            "--timeline-steps is 3: give 1 to --steps, 2",
+        ),
         (["--timeline", f"{__file__}/t"], f"--timeline: there is no folder {__file__}: create it first"),
         (["--checkpoints", __file__], "cannot be made (File exists): name another"),
     ],
@@ -170,7 +176,7 @@ def test_rank_with_another_model_is_told_on_all(pool, written):
     [
         (["--steps", "3"], "rank 1 is given --steps 3 and rank 0 1: give all ranks the same"),
         (["--learning-rate", "1"], "rank 1 is given --learning-rate 1.0 and rank 0 0.003: give all ranks"),
-        (["--timeline", "t.json"], "rank 1 is given --timeline True and rank 0 False: give all ranks the"),
+        (["--timeline", "-"], "rank 1 is given --timeline True and rank 0 False: give all ranks the"),
     ],
 )
 def test_rank_with_other_arguments_is_told_on_all(pool, written, odd, message):
@@ -212,6 +218,27 @@ def test_step_that_measures_memory_may_have_any_loss(pool, written, tmp_path):
     path, timeline = written("zb-h1", 2), tmp_path / "timeline.json"
     run(pool, 2, "--schedule", path, "--steps", "1", "--learning-rate", "1e20", "--timeline", str(timeline))
     assert min(read_timeline(timeline.read_text()).peak_memory_bytes) > 100_000
+
+
+def test_timeline_is_of_a_step_of_median_length(pool, written, tmp_path):
+    path, timeline = written("zb-h1", 2), tmp_path / "timeline.json"
+    for steps, said in (
+        (("5",), "the median of the last 5 steps"),
+        (("5", "--timeline-steps", "1"), "the last step"),
+    ):
+        run(pool, 2, "--schedule", path, "--timeline", str(timeline), "--steps", *steps)
+        assert read_timeline(timeline.read_text()).source.endswith(f", {said}")
+
+
+def test_failure_while_memory_is_measured_loses_no_times(pool, written, tmp_path):
+    path, timeline = written("zb-h1", 2), tmp_path / "timeline.json"
+    arguments = ["--schedule", path, "--steps", "1", "--timeline", str(timeline), *FEW]
+    answers = pool.run(2, train_without_measuring, free_port(), arguments)
+    assert [code for code, _, _ in answers] == [1, 1]
+    assert "the timeline says nothing of memory: the step that measures it failed" in answers[0][2]
+    assert all("the layer is broken" in err for *_, err in answers)
+    kept = read_timeline(timeline.read_text())
+    assert (kept.orders, kept.peak_memory_bytes, kept.held_bytes) == (schedule("zb-h1", 2).orders, None, None)
 
 
 def test_torchrun_with_other_processes_than_ranks_is_refused(written):

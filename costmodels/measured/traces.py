@@ -17,10 +17,10 @@ from typing import Any
 
 from costmodels.measured.spreads import Spread, spread_of
 from costmodels.quantise import Quantiser
-from synth.comparison import with_op_times
 from synth.errors import InputError
 from synth.export.torch_names import TORCH_LETTERS
 from synth.measured import NS_PER_S
+from synth.measured_costs import with_op_times
 from synth.ops import PASSES, Op, OpKind
 from synth.placement import Placement
 from synth.problem import OpCost, Problem, StageCosts, uniform_transfers

@@ -36,8 +36,8 @@ from runtime.unflushed import UnflushedRunner
 from runtime.versions import WeightPolicy
 from runtime.world import World, join_at
 from synth import OpCost, Problem, Schedule, StageCosts, baseline_orders, schedule_orders, uniform_problem
-from synth.comparison import measured_problem
 from synth.document import read_timeline, write_timeline
+from synth.measured_costs import measured_problem
 
 FOLDER = Path(__file__).parent
 GUESS = StageCosts(F=OpCost(ticks=1000, alloc_bytes=1), BW=OpCost(ticks=2000, free_bytes=1))

@@ -9,7 +9,8 @@ HIDDEN, HEADS, LAYERS, VOCABULARY = 256, 8, 4, 512
 ROWS, POSITIONS = 2, 128
 WARM_UP, PAIRS = 2, 60
 """Turns in which every runtime takes one step; the first are not counted."""
-PROFILE_STEPS = 4
+PROFILE_STEPS = 9
+"""Of them the one of median length is the profile."""
 
 PLACEMENTS = {1: PlacementKind.LOOP, 2: PlacementKind.V}
 """By chunks per rank; each has a profile round of its own."""
@@ -19,3 +20,14 @@ SCHEDULES = (("1f1b", 1), ("zb-h1", 1), ("v-half", 2), ("synthesized", 1), ("syn
 SEARCH_SECONDS, SEED = 8.0, 0
 LARGEST_DIFFERENCE = 1e-5
 """Of a gradient from that of PyTorch's runtime, relative to the largest number in it."""
+
+LOOP_MODELS: dict[str, tuple[str, ...]] = {
+    "as in the README": (),
+    "of this study": tuple(
+        f"--hidden {HIDDEN} --heads {HEADS} --layers {LAYERS} --vocabulary {VOCABULARY} "
+        f"--microbatch-size {ROWS} --positions {POSITIONS}".split()
+    ),
+}
+LOOP_FIRST = ("1f1b", "zb-h1")
+"""What runs first: 1F1B does not measure B and W, nor ZB-H1 BW; of those the first plan has estimates."""
+LOOP_PLANS, LOOP_ROUNDS = 2, 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Callable
@@ -16,13 +15,14 @@ from torch import distributed as dist
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
-from runtime.allocators import HostAllocator
 from runtime.deferred import defer_weights
 from runtime.executor import PipelineRunner
 from runtime.llama import LlamaConfig, build_stage, next_token_loss
 from runtime.shapes import TensorSpec
 from runtime.text import synthetic_text
+from runtime.timeline import gather_memory, gather_timeline, step_memory
 from runtime.world import World, join_at
+from synth.document import write_timeline
 from synth.schedule import Schedule
 
 MODEL = LlamaConfig(
@@ -38,7 +38,7 @@ def compare(rank: int, folder: str, schedule: Schedule, csv: str) -> None:
     native, deferred = make_runner(schedule, world, False), make_runner(schedule, world, True)
     theirs, step_theirs = make_torch(schedule, rank, csv)
     steps = {"native": native.step, "torch": step_theirs, "deferred": deferred.step}
-    names, walls, ops = list(steps), {name: [] for name in steps}, []
+    names, walls, profiled = list(steps), {name: [] for name in steps}, []
     for turn in range(config.WARM_UP + config.PAIRS):
         text = make_text(turn)
         for n in range(len(names)):
@@ -47,31 +47,37 @@ def compare(rank: int, folder: str, schedule: Schedule, csv: str) -> None:
             began, busy = time.monotonic_ns(), time.process_time()
             steps[name](text[:, :-1], text[:, 1:])
             walls[name].append((began, time.monotonic_ns(), time.process_time() - busy))
-            if name == "deferred":
-                ops.append([(str(op), start, end) for op, start, end in deferred.times()])
+            if name == "deferred" and turn >= config.WARM_UP and (turn - config.WARM_UP) % 2 == 0:
+                profiled.append(deferred.times())
+    timeline = gather_timeline(deferred, "every other turn", profiled)
     differences = {
         "native": difference(native.modules, theirs),
         "deferred": difference(deferred.modules, theirs),
     }
     native.close()
     deferred.close()
-    seen = {"walls": walls, "ops": ops, "differences": differences, "peak": peak_bytes(schedule, world)}
+    text = None if timeline is None else write_timeline(timeline)
+    seen = {"walls": walls, "timeline": text, "differences": differences}
     (Path(folder) / f"rank{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()
 
 
 def profile(rank: int, folder: str, schedule: Schedule) -> None:
-    """The op times of some steps, to plan with."""
+    """The timeline of the median of some steps with what ranks hold, as ``runtime.train`` writes it."""
     world = _join(rank, folder)
     runner = make_runner(schedule, world, True)
-    ops = []
+    seen = []
     for turn in range(config.WARM_UP + config.PROFILE_STEPS):
         text = make_text(turn)
         dist.barrier(world.pipeline)
         runner.step(text[:, :-1], text[:, 1:])
-        ops.append([(str(op), start, end) for op, start, end in runner.times()])
+        seen.append(runner.times())
+    timeline = gather_timeline(runner, "a profile round", seen[config.WARM_UP :])
+    text = make_text(0)
+    timeline = gather_memory(runner, timeline, step_memory(runner, text[:, :-1], text[:, 1:]))
     runner.close()
-    (Path(folder) / f"rank{rank}.json").write_text(json.dumps({"ops": ops}))
+    written = None if timeline is None else write_timeline(timeline)
+    (Path(folder) / f"rank{rank}.json").write_text(json.dumps({"timeline": written}))
     dist.destroy_process_group()
 
 
@@ -143,15 +149,3 @@ def difference(ours: Modules, theirs: Modules) -> float:
         for stage, module in ours.items()
         for a, b in zip(module.parameters(), theirs[stage].parameters(), strict=True)
     )
-
-
-def peak_bytes(schedule: Schedule, world: World) -> int:
-    """What this rank holds at most in a step: its weights, and what the allocator gives out beyond."""
-    runner = make_runner(schedule, world, True)
-    text = make_text(0)
-    gc.collect()
-    dist.barrier(world.pipeline)
-    change = HostAllocator().watch(lambda: runner.step(text[:, :-1], text[:, 1:]))
-    runner.close()
-    weights = [weight for module in runner.modules.values() for weight in module.parameters()]
-    return change.highest + sum(weight.numel() * weight.element_size() for weight in weights)

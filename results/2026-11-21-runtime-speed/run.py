@@ -1,8 +1,9 @@
 """This runtime beside PyTorch's own on the same orders, and what was predicted beside what was measured.
 
-Two ranks on two cores. One profile round for each number of chunks gives the times to plan with, the
-allocator what every op holds. Then, for every schedule in one world, a step of each runtime in turn. Needs
-``pip install -e '.[test]'``; four minutes on a quiet machine.
+Two ranks on two cores. One profile round for each number of chunks gives the times and bytes to plan with, by
+way of a timeline and ``measured_problem``, as the commands do it. Then, for every schedule in one world, a
+step of each runtime in turn, and what its ranks hold. Needs ``pip install -e '.[test]'``; eight minutes on a
+quiet machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from typing import Any
 import config
 import ranks
 import torch
-from prediction import Round, memory_of, predict_peaks
 from torch import multiprocessing
 
 from synth import (
@@ -38,8 +38,10 @@ from synth import (
     synthesize,
     uniform_problem,
 )
+from synth.document import read_timeline
 from synth.export.torch_csv import schedule_from_torch_csv, to_torch_csv
-from synth.measured import MeasuredOp
+from synth.measured import Timeline
+from synth.measured_costs import measured_problem
 from synth.memory import parse_limit
 from synth.ops import Op, OpKind, RankOrders
 from synth.schedule import measure
@@ -67,16 +69,14 @@ def main() -> None:
 
 
 def profile(chunks: int, kind: PlacementKind) -> Problem:
-    """The costs of every stage's ops: times measured in a round of its own, bytes as the allocator says."""
+    """The costs of every stage's ops, measured in a round of its own."""
     guess = replace(
         uniform_problem(config.RANKS, config.MICROBATCHES, GUESS, chunks=chunks, kind=kind),
         name=f"{config.LAYERS} layers of {config.HIDDEN} on two cores, {chunks} chunks",
     )
     orders = divide_every_other(baseline_orders("gpipe", guess))
     schedule = schedule_orders(guess, orders)
-    seen = in_processes(ranks.profile, schedule)
-    measured = Round(schedule, steps_of(seen)[config.WARM_UP :]).problem()
-    return memory_of(measured)
+    return measured_problem(timeline_of(in_processes(ranks.profile, schedule)))
 
 
 def divide_every_other(orders: RankOrders) -> RankOrders:
@@ -111,19 +111,24 @@ def run(schedule: Schedule) -> dict[str, Any]:
         raise SystemExit(f"gradients differ from those of PyTorch's runtime: {largest}")
     walls = {name: walls_s([s["walls"][name] for s in seen]) for name in seen[0]["walls"]}
     busy = {name: busy_s([s["walls"][name] for s in seen]) for name in seen[0]["walls"]}
-    steps = steps_of(seen)[config.WARM_UP :]
-    predicted = Round(schedule, steps[0::2]).predicted_s()
+    held = timeline_of(in_processes(ranks.profile, schedule))
     return {
         "gradients_differ": largest,
         "ops": sum(map(len, schedule.orders)),
         "steps_s": walls,
         "busy_s": busy,
-        "predicted_s": predicted,
+        "predicted_s": replayed_s(timeline_of(seen)),
         "judged_s": walls["deferred"][1::2],
-        "peak_predicted": predict_peaks(schedule),
-        "peak_measured": [s["peak"] for s in seen],
         "planned_s": measure(schedule).makespan * schedule.problem.tick_seconds,
+        "peak_predicted": measure(schedule).peak_memory_bytes,
+        "peak_measured": held.peak_memory_bytes,
     }
+
+
+def replayed_s(timeline: Timeline) -> float:
+    """What the orders of a timeline take when replayed on the costs that it shows."""
+    replayed = schedule_orders(measured_problem(timeline), timeline.orders)
+    return measure(replayed).makespan * timeline.problem.tick_seconds
 
 
 def in_processes(work: Callable[..., None], *arguments: object) -> list[dict[str, Any]]:
@@ -133,12 +138,9 @@ def in_processes(work: Callable[..., None], *arguments: object) -> list[dict[str
         return [json.loads((Path(folder) / f"rank{n}.json").read_text()) for n in range(config.RANKS)]
 
 
-def steps_of(seen: Sequence[dict[str, Any]]) -> list[list[list[MeasuredOp]]]:
-    """By step and rank, its ops; all processes of one machine have one clock."""
-    by_rank = [
-        [[MeasuredOp(Op.parse(op), start, end) for op, start, end in step] for step in s["ops"]] for s in seen
-    ]
-    return [list(step) for step in zip(*by_rank, strict=True)]
+def timeline_of(seen: Sequence[dict[str, Any]]) -> Timeline:
+    """The timeline that rank 0 wrote."""
+    return read_timeline(seen[0]["timeline"])
 
 
 Walls = Sequence[Sequence[tuple[int, int, float]]]
@@ -207,6 +209,8 @@ def prediction_line(row: dict[str, Any]) -> dict[str, object]:
         "error_quartile_1": f"{low:+.1%}",
         "error_quartile_3": f"{high:+.1%}",
         "steps": len(judged),
+        "planned_s": f"{row['planned_s']:.4f}",
+        "planned_error": f"{row['planned_s'] / statistics.median(judged) - 1:+.1%}",
         "peak_predicted_bytes": row["peak_predicted"][worst],
         "peak_measured_bytes": row["peak_measured"][worst],
         "peak_error": f"{peaks[worst]:+.1%}",

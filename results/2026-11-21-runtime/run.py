@@ -1,8 +1,9 @@
 """Two ranks on two cores: what a replay of measured costs predicts, and what a step takes.
 
-First one profile round for each number of chunks: 1F1B, its backward divided and not, on made-up costs; the
-costs of every op and transfer are the medians measured in it. Every schedule is then made for those costs,
-and executed. Needs ``pip install -e '.[test]'``; about five minutes on a quiet machine.
+First one profile round for each number of chunks: GPipe, its backward divided and not, on made-up costs; the
+costs of every op and transfer are those of its last step, as ``measured_problem`` has them. Every schedule is
+then made for those costs, and executed. Needs ``pip install -e '.[test]'``; about five minutes on a quiet
+machine.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from synth import (
     synthesize,
     uniform_problem,
 )
-from synth.comparison import measured_problem
 from synth.document import read_problem, read_timeline, write_problem, write_timeline
 from synth.measured import Timeline
+from synth.measured_costs import measured_problem, with_time_before
 from synth.ops import Op, OpKind, RankOrders
 from synth.schedule import measure
 from synth.simulate import simulate_orders
@@ -142,7 +143,7 @@ def run(schedule: Schedule) -> dict[str, object]:
 
 def replayed_s(timeline: Timeline) -> float:
     """What a replay makes of a step when it is told how long each of its ops took."""
-    schedule = timeline.schedule
+    schedule = with_time_before(timeline).schedule
     took = {timed.op: max(1, timed.end - timed.start) for rank in schedule.ranks for timed in rank}
     replayed = simulate_orders(measured_problem(timeline), schedule.orders, ticks=took)
     return measure(replayed).makespan * timeline.problem.tick_seconds

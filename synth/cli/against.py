@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from synth.cli.streams import Printer, check_output
-from synth.comparison import Times, compare_with_timeline, measured_problem
+from synth.comparison import Times, compare_with_timeline
 from synth.document import read_timeline, write_problem
 from synth.errors import InputError
 from synth.files import STANDARD_STREAM, read_text, write_whole
 from synth.measured import Timeline
+from synth.measured_costs import caveats, measured_problem
 from synth.report import timeline_tables
 from synth.schedule import Schedule, measure
 from synth.simulate import replay
@@ -25,7 +26,8 @@ def add_timeline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measured-problem",
         metavar="PROBLEM",
-        help="write the problem with the timeline's costs, to plan with again; - for stdout",
+        help="write the problem with the timeline's costs, to plan with again: times, each op's with what "
+        "its rank does to get there, transfers, and where the timeline says them bytes; - for stdout",
     )
 
 
@@ -53,10 +55,16 @@ def load_timeline(options: argparse.Namespace) -> Timeline | None:
     return read_timeline(read_text(options.against), options.against)
 
 
-def write_measured(timeline: Timeline, path: str | None) -> None:
-    """Write the problem with the measured costs, if a path is given."""
-    if path is not None:
-        write_whole(path, write_problem(measured_problem(timeline)))
+def write_measured(timeline: Timeline, options: argparse.Namespace) -> None:
+    """Write the problem with the measured costs, if a path is given, and say what in it was not measured."""
+    path = options.measured_problem
+    if path is None:
+        return
+    write_whole(path, write_problem(measured_problem(timeline)))
+    if not options.json:
+        printer = Printer(path)
+        for caveat in caveats(timeline):
+            printer.line(f"measured problem: {caveat}")
 
 
 def compare_json(schedule: Schedule, timeline: Timeline) -> dict[str, Any]:
@@ -67,6 +75,7 @@ def compare_json(schedule: Schedule, timeline: Timeline) -> dict[str, Any]:
         "makespan": _times_json(comparison.makespan),
         "rank_span": _times_json(comparison.rank_span),
         "predicted_from_measured_ops": _times_json(again),
+        "not_measured": list(caveats(timeline)),
         "ranks": [
             {
                 "rank": row.rank,

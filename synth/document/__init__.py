@@ -101,7 +101,7 @@ def read_schedule(text: str | bytes, source: str = "") -> ScheduleDocument:
         In one sentence: the JSON path, the value found there, and what would be accepted.
     """
     refuse = Refusal(source)
-    return _schedule(parse_strictly(text, refuse), refuse)
+    return _schedule(parse_strictly(text, refuse, SCHEDULE_FORMAT), refuse)
 
 
 def read_timeline(text: str | bytes, source: str = "") -> Timeline:
@@ -120,7 +120,7 @@ def read_timeline(text: str | bytes, source: str = "") -> Timeline:
         In one sentence: the JSON path, the value found there, and what would be accepted.
     """
     refuse = Refusal(source)
-    return _timeline(parse_strictly(text, refuse), refuse)
+    return _timeline(parse_strictly(text, refuse, TIMELINE_FORMAT), refuse)
 
 
 def read_schedule_or_timeline(text: str | bytes, source: str = "") -> ScheduleDocument | Timeline:
@@ -139,7 +139,7 @@ def read_schedule_or_timeline(text: str | bytes, source: str = "") -> ScheduleDo
         As for a schedule document, unless the header names a timeline.
     """
     refuse = Refusal(source)
-    tree = parse_strictly(text, refuse)
+    tree = parse_strictly(text, refuse, SCHEDULE_FORMAT)
     is_timeline = isinstance(tree, dict) and tree.get("format") == TIMELINE_FORMAT
     return _timeline(tree, refuse) if is_timeline else _schedule(tree, refuse)
 

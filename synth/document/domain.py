@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from synth.certificate import Certificate, Provenance, Status
+from synth.document.held_bytes import held_bytes_from_wire, held_bytes_to_wire
 from synth.document.refusal import Refusal
 from synth.document.stages import num_directions, place_in_document, stage_wires, stages_from_wire
 from synth.document.wire import (
@@ -144,6 +145,7 @@ def timeline_from_wire(wire: TimelineWire, refuse: Refusal) -> Timeline:
         problem=problem,
         ranks=tuple(tuple(map(_measured_op, rank)) for rank in wire.ranks),
         peak_memory_bytes=peaks,
+        held_bytes=held_bytes_from_wire(wire, refuse),
         source=wire.source,
     )
 
@@ -158,6 +160,7 @@ def timeline_to_wire(timeline: Timeline) -> TimelineWire:
         problem=problem_to_wire(problem, Placement.explicit(problem.stage_to_rank)),
         ranks=tuple(tuple(map(_measured_op_wire, rank)) for rank in timeline.ranks),
         peak_memory_bytes=timeline.peak_memory_bytes,
+        held_bytes=held_bytes_to_wire(timeline.held_bytes),
     )
 
 

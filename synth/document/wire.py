@@ -213,9 +213,19 @@ class MeasuredOpWire(Wire, frozen=True, kw_only=True):
     end_ns: Amount
 
 
+OpAmounts = Annotated[tuple[Amount, ...], Meta(description="a list of integers ≥ 0, one per op of the rank")]
+
 MeasuredRank = Annotated[
     tuple[MeasuredOpWire, ...], Meta(min_length=1, description="a list of measured ops, at least one")
 ]
+
+
+class HeldBytesWire(Wire, frozen=True, kw_only=True):
+    """What a rank held: before its first op, the most from one op's end to the next's, and behind each."""
+
+    start_bytes: Amount
+    most_bytes: OpAmounts
+    after_bytes: OpAmounts
 
 
 class TimelineWire(Wire, frozen=True, kw_only=True):
@@ -231,6 +241,10 @@ class TimelineWire(Wire, frozen=True, kw_only=True):
     peak_memory_bytes: Annotated[
         Amounts | None, Meta(description="a list of integers ≥ 0, one per rank, or null")
     ] = None
+    held_bytes: Annotated[
+        tuple[HeldBytesWire, ...] | UnsetType,
+        Meta(description="a list with what each rank held from op to op, beside peak_memory_bytes"),
+    ] = UNSET
 
 
 class ChannelWire(Wire, frozen=True, kw_only=True):

@@ -12,7 +12,6 @@ from synth.cli.arguments import add_json_argument, add_schedule_argument, add_se
 from synth.cli.exit_codes import DONE
 from synth.cli.searching import shown_progress
 from synth.cli.streams import Printer, complain, print_json
-from synth.comparison import measured_problem
 from synth.document import read_schedule_or_timeline
 from synth.errors import InfeasibleError, NoScheduleFoundError
 from synth.explain.critical_path import CriticalPath, critical_path, in_words
@@ -20,6 +19,7 @@ from synth.explain.idle import WAIT_MEANS, RankIdle, Wait, idle_times
 from synth.explain.what_if import Answer, retimed_answers, search_questions, searched_anew, searched_answer
 from synth.files import read_text
 from synth.measured import Timeline
+from synth.measured_costs import measured_problem, with_time_before
 from synth.problem import Problem
 from synth.report import answers_table, idle_table
 from synth.schedule import Schedule, measure
@@ -63,7 +63,7 @@ def _read(path: str) -> Schedule:
     """A schedule, or a measured timeline with the costs that it shows."""
     document = read_schedule_or_timeline(read_text(path), path)
     if isinstance(document, Timeline):
-        return replace(document.schedule, problem=measured_problem(document))
+        return replace(with_time_before(document).schedule, problem=measured_problem(document))
     return document.schedule
 
 

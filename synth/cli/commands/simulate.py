@@ -62,7 +62,6 @@ def run(options: argparse.Namespace) -> int:
     timeline = load_timeline(options)
     if timeline is not None:
         answer["against"] = compare_json(schedule, timeline)
-        write_measured(timeline, options.measured_problem)
     if options.json:
         print_json(answer)
     elif options.measured_problem != STANDARD_STREAM:
@@ -73,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
             _show_planned_sums(schedule.problem)
         if timeline is not None:
             show_comparison(schedule, timeline, answer["against"]["predicted_from_measured_ops"])
+    if timeline is not None:
+        write_measured(timeline, options)
     return DONE
 
 
