@@ -10,7 +10,7 @@ from functools import partial
 
 from synth.bounds import Bound, best_bound
 from synth.cpsat import SolveParams
-from synth.errors import BackendError
+from synth.errors import BackendError, InfeasibleError
 from synth.ops import RankOrders
 from synth.polling import call_and_watch
 from synth.problem import Problem
@@ -44,7 +44,7 @@ class Start:
 
 
 class SearchOver(Exception):
-    """The deadline has passed, or the bound is met, and there is a schedule to return."""
+    """The deadline has passed or nothing better can come, and there is a schedule to return, here or elsewhere."""
 
 
 class Standing:
@@ -53,7 +53,7 @@ class Standing:
     Parameters
     ----------
     problem
-        What to schedule; some schedule fits its limits.
+        What to schedule.
     deadline
         When to end, in seconds of the monotonic clock.
     workers, seed
@@ -73,6 +73,8 @@ class Standing:
         Whether Ctrl-C ended a step, and whether a solver took part.
     rival
         The best value of another placement, if there is one.
+    infeasible
+        Why nothing fits the limits, where that is proved.
     stop
         Set when work under way in other threads is to end.
     """
@@ -95,6 +97,7 @@ class Standing:
         self.best: Incumbent | None = None
         self.starts: list[Start] = []
         self.rival: int | None = None
+        self.infeasible: InfeasibleError | None = None
         self._near: list[Incumbent] = []
         self.stop = threading.Event()
 
@@ -138,9 +141,15 @@ class Standing:
     def go_on(self, step: str, grace_s: float = 0.0) -> None:
         """Report the step under way; end the search where nothing more can or may be found."""
         self.report(step, None if self.best is None else self.best.value, self.bound.ticks)
-        beaten = self.rival is not None and self.rival <= self.bound.ticks
-        if self.best and (beaten or self.best.value <= self.bound.ticks or self.seconds_left() <= -grace_s):
+        if self.rival is None and self.best is None:
+            return
+        if not self.may_improve(self.rival) or self.seconds_left() <= -grace_s:
             raise SearchOver
+
+    def may_improve(self, rival: int | None = None) -> bool:
+        """Whether something better than the best so far, and than a rival's value, is not ruled out yet."""
+        values = [value for value in (rival, self.best and self.best.value) if value is not None]
+        return self.infeasible is None and all(value > self.bound.ticks for value in values)
 
     def watched(self, step: str, construct: Callable[[], RankOrders], grace_s: float = 0.0) -> RankOrders:
         """Construct orders, unless the search ends before they are done."""

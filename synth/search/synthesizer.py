@@ -187,7 +187,8 @@ class Effort:
 def _result(
     searches: Sequence[Search], statements: Sequence[Problem], robust: float | None, effort: Effort
 ) -> Result:
-    incumbent = min((search.incumbent for search in searches), key=lambda incumbent: incumbent.value)
+    found = [search.best for search in searches if search.best is not None]
+    incumbent = min(found, key=lambda incumbent: incumbent.value)
     robustness = None
     if robust is not None:
         incumbent, robustness = most_robust(_near(searches), robust, effort.seed)
@@ -232,7 +233,7 @@ def _result(
 
 def _near(searches: Sequence[Search]) -> list[Incumbent]:
     """The schedules of all searches that come near the best value, the best first."""
-    most = (1 + NEAR_BEST) * min(search.incumbent.value for search in searches)
+    most = (1 + NEAR_BEST) * min(search.best.value for search in searches if search.best is not None)
     near = [incumbent for search in searches for incumbent in search.near if incumbent.value <= most]
     return sorted(near, key=lambda incumbent: incumbent.value)
 
