@@ -95,9 +95,11 @@ def _look(searches: list[Search], deadline: float) -> list[Search]:
         for search, end in zip(searches, ends, strict=True):
             if seen and (_interrupted(seen) or time.monotonic() >= until + GRACE_S):
                 return seen
+            search.look(end)
+            if not seen:  # loading compiled code is not to count against the others
+                until = max(until, time.monotonic())
             if search not in seen:
                 seen.append(search)
-            search.look(end)
     return seen
 
 
