@@ -112,7 +112,7 @@ def test_who_cannot_win_is_not_run(monkeypatch):
 
 
 def test_without_time_everyone_s_baselines_are_looked_at():
-    """However short the limit: half of 1F1B's memory is far better used by the V than by what is looked at first."""
+    """However short the limit: the V, looked at later, makes far more of half the memory of 1F1B."""
     cuts = cut_every_way(load_instance("zb-1.5b-m24"), PlacementKind.AUTO).problems
     cuts = [cut.with_memory_limit(parse_limit("0.5x", cut)) for cut in cuts]
     v = next(placed for placed in open_placements(cuts[1]) if placed.placement.kind is PlacementKind.WAVE)

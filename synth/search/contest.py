@@ -24,7 +24,7 @@ LOOK_SHARE = 0.25
 """The share of the time limit that all first looks together may take."""
 
 NEAR = 1.15
-"""How far above the best value what a first look found, if it saw all, may be to get time before the others."""
+"""How far above the best value what a first look found, if it saw all, may be to get time first."""
 
 FIRST_SHARE = 0.5
 """The share of the time left that a first turn may take."""

@@ -70,7 +70,7 @@ def solve_whole(standing: Standing) -> None:
     step = "whole horizon"
     standing.go_on(step)
     params = standing.solve_params(step, standing.share_ends(EXACT_SHARE), EXACT_WORK_LIMIT)
-    hint = standing.best and standing.best.schedule
+    hint = None if standing.best is None else standing.best.schedule
     found: list[FoundOrders] = []
     standing.used_solver = True
     try:

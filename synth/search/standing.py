@@ -44,7 +44,7 @@ class Start:
 
 
 class SearchOver(Exception):
-    """The deadline has passed or nothing better can come, and there is a schedule to return, here or elsewhere."""
+    """Time is up or nothing better can come, and there is a schedule to return, here or elsewhere."""
 
 
 class Standing:
@@ -148,7 +148,8 @@ class Standing:
 
     def may_improve(self, rival: int | None = None) -> bool:
         """Whether something better than the best so far, and than a rival's value, is not ruled out yet."""
-        values = [value for value in (rival, self.best and self.best.value) if value is not None]
+        own = None if self.best is None else self.best.value
+        values = [value for value in (rival, own) if value is not None]
         return self.infeasible is None and all(value > self.bound.ticks for value in values)
 
     def watched(self, step: str, construct: Callable[[], RankOrders], grace_s: float = 0.0) -> RankOrders:

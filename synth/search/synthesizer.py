@@ -189,9 +189,13 @@ def _result(
 ) -> Result:
     found = [search.best for search in searches if search.best is not None]
     incumbent = min(found, key=lambda incumbent: incumbent.value)
+    interrupted = any(search.interrupted for search in searches)
     robustness = None
     if robust is not None:
-        incumbent, robustness = most_robust(_near(searches), robust, effort.seed)
+        try:
+            incumbent, robustness = most_robust(_near(searches), robust, effort.seed)
+        except KeyboardInterrupt:  # the one with the best value stays
+            interrupted = True
     best = next(search for search in searches if search.problem == incumbent.schedule.problem)
     metrics = measure(incumbent.schedule)
     value = metrics.value(best.problem.objective)
@@ -227,7 +231,7 @@ def _result(
         certificate=certificate,
         provenance=provenance,
         robustness=robustness,
-        interrupted=any(search.interrupted for search in searches),
+        interrupted=interrupted,
     )
 
 
