@@ -2,9 +2,9 @@
 
 Each gets a short look first: the first schedule that can be built without a solver, then the others. Of the
 time that is left, the one with the best value gets half, the next best half of the rest, and so on, as long
-as they come near the best value by then. Those small enough to be solved as a whole come in however far
-they are: that is how they are proved. What is left over goes to the best, where it is too large for that, and
-then, in turns, to all whose lower bound is below the best value: the least bound is the one that counts.
+as they come near the best value by then. Those small enough to be solved as a whole get a little however far
+off they are, often enough to be proved. What is left over goes to the best, where it is too large for that,
+and then, in turns, to all whose lower bound is below the best value: the least bound is the one that counts.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LOOK_SHARE = 0.25
 NEAR = 1.15
 """How far above the best value what a first look found, if it saw all, may be to get time first."""
 
-FIRST_SHARE = 0.5
-"""The share of the time left that a first turn may take."""
+FIRST_SHARE, FAR_SHARE = 0.5, 0.1
+"""The share of the time left that a first turn may take, near the best value and far off."""
 
 Report = Callable[[str, int | None, int], None]
 MakeSearch = Callable[[Problem, Report], Search]
@@ -120,7 +120,7 @@ def _turns(searches: list[Search]) -> Iterator[tuple[Search, float]]:
     for search in sorted(searches, key=_value):
         is_near = _value(search) <= NEAR * _best_value(searches) or not search.is_built
         if _may_win(search, searches) and (is_near or is_small(search.problem)):
-            yield search, FIRST_SHARE
+            yield search, FIRST_SHARE if is_near else FAR_SHARE
     while going := [search for search in searches if _may_win(search, searches)]:
         best = min(going, key=_value)
         if _value(best) == _best_value(searches) and not is_small(best.problem):

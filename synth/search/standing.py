@@ -104,7 +104,9 @@ class Standing:
     @property
     def near(self) -> tuple[Incumbent, ...]:
         """The best few different schedules within :data:`NEAR_BEST` of the best value, the best first."""
-        return tuple(self._near)
+        if self.best is None or any(known is self.best for known in self._near):
+            return tuple(self._near)
+        return self.best, *self._near  # an interrupt came before it was kept
 
     @property
     def incumbent(self) -> Incumbent:
@@ -120,15 +122,15 @@ class Standing:
         if not fits(self.problem, peak_memory_bytes(self.problem, orders)):
             return
         schedule = schedule or schedule_orders(self.problem, orders)
-        value = schedule.value
-        self.starts.append(Start(orders, value, method))
-        if self.best is None or value < self.best.value:
+        found = Incumbent(schedule, schedule.value, method)
+        self.starts.append(Start(orders, found.value, method))
+        if self.best is None or found.value < self.best.value:
             violations = verify_schedule(schedule)
             if violations:
                 raise BackendError(f"{method} gave a schedule that breaks a rule: {violations[0]}")
-            self.best = Incumbent(schedule, value, method)
-            self.report(method, value, self.bound.ticks)
-        self._remember(Incumbent(schedule, value, method))
+            self.best = found
+            self.report(method, found.value, self.bound.ticks)
+        self._remember(found)
 
     def _remember(self, found: Incumbent) -> None:
         """Keep a schedule that comes near the best value, unless it is kept already."""
