@@ -35,24 +35,27 @@ def call_and_watch(
     """
     answers: list[Answer] = []
     errors: list[BaseException] = []
+    # An event rather than a join: an interrupt inside a join leaves the thread marked as ended while it runs.
+    done = threading.Event()
 
     def run() -> None:
         try:
             answers.append(call())
         except BaseException as error:
             errors.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        thread.join(LOOK_SECONDS / 10)
-        while thread.is_alive():
+        pause = LOOK_SECONDS / 10
+        while not done.wait(pause):
             watch()
-            thread.join(LOOK_SECONDS)
+            pause = LOOK_SECONDS
     except BaseException:
         if stop is not None:
             stop()
-            thread.join()
+            done.wait()
         raise
     if errors:
         raise errors[0]

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from builders import DIVIDED, EITHER, two_by_two
 from commands import FAST, check_refused
 
 from synth import cli
-from synth.cli import loading
+from synth.cli import loading, streams
 from synth.document import read_problem, read_schedule, write_problem
 from synth.instances import instance_names
 from synth.problem import uniform_problem
@@ -473,8 +474,12 @@ WRONG = [
     (["synthesize", "PROBLEM", "-o", "OUT", "--placement", "map"], "'map' is none of loop, v, wave, auto"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "0"], "--chunks: '0' is given; give an integer ≥ 1"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "3", "--placement", "v"], "v placement needs"),
-    (["synthesize", "PROBLEM", "-o", "OUT", "--robust", "-1"], "robust is -1.0: give a number from 0 to 10"),
-    (["synthesize", "PROBLEM", "-o", "OUT", "--robust", "nan"], "robust is nan: give a number from 0 to 10"),
+    (
+        ["synthesize", "PROBLEM", "-o", "OUT", "--robust", "-1"],
+        "'-1' is no share: give a number from 0 to 10",
+    ),
+    (["synthesize", "PROBLEM", "-o", "OUT", "--robust", "nan"], "'nan' is no share: give a number from 0 to"),
+    (["synthesize", "PROBLEM", "-o", "OUT", "--robust", "abc"], "'abc' is no share: give a number from 0 to"),
     (["synthesize", "PROBLEM", "-o", "OUT", "--chunks", "all"], "give an integer ≥ 1, or auto"),
     (["synthesize", "TWO-EACH", "-o", "OUT", "--chunks", "auto"], "--chunks auto is given with 4 stages"),
     (["bound", "PROBLEM", "--chunks", "auto"], "--chunks: 'auto' is given; give an integer ≥ 1"),
@@ -501,8 +506,9 @@ WRONG = [
     (["bound", "PROBLEM", "--microbatches", "many"], "'many' is given; give an integer ≥ 1"),
     (["verify", "PROBLEM"], '"pipesynth.problem"'),
     (["verify", "zb-1.5b-m24"], "does not exist"),
-    (["simulate", "SCHEDULE", "--jitter", "-1"], "sigma is -1.0: give a number from 0 to 10.0"),
-    (["simulate", "SCHEDULE", "--jitter", "nan"], "sigma is nan"),
+    (["simulate", "SCHEDULE", "--jitter", "-1"], "'-1' is no share: give a number from 0 to 10.0"),
+    (["simulate", "SCHEDULE", "--jitter", "nan"], "'nan' is no share"),
+    (["simulate", "SCHEDULE", "--jitter", "abc"], "'abc' is no share"),
     (["simulate", "SCHEDULE", "--jitter", "0.1", "--samples", "0"], "--samples: '0' is given"),
     (["simulate", "SCHEDULE", "--jitter", "0.1", "--seed", "-1"], "--seed: '-1' is given"),
     (["simulate", "SCHEDULE", "--links", "slow"], "'slow' is none of free, exclusive"),
@@ -637,7 +643,8 @@ def test_script_exits_with_the_code_of_the_command():
     assert done.stderr.startswith(b"pipesynth: ")
 
 
-def test_interrupted_search_writes_the_best_so_far(folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_search_writes_the_best_so_far(folder, number):
     path = folder / "s.json"
     path.write_text(BEFORE)
     words = ["zb-6.2b-m64", "--time-limit", "600", "--workers", "1", "-o", path]
@@ -645,7 +652,10 @@ def test_interrupted_search_writes_the_best_so_far(folder):
         [SCRIPTS / "synthesize", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as search:
         assert any(b"best " in line and b"best -" not in line for line in search.stderr)
-        search.send_signal(signal.SIGINT)
+        until = time.monotonic() + 1.5  # those behind the first, up to the process's end, change nothing
+        while search.poll() is None and time.monotonic() < until:
+            search.send_signal(number)
+            time.sleep(0.01)
         out, err = search.communicate(timeout=60)
     assert search.returncode == 0
     assert b"Traceback" not in err
@@ -655,3 +665,27 @@ def test_interrupted_search_writes_the_best_so_far(folder):
         document.schedule, metrics=document.metrics, certificate=document.certificate
     )
     assert not violations
+
+
+def is_heard(number):
+    """Whether a signal is an interrupt now."""
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupts_close_together_are_one(number, monkeypatch):
+    before = [signal.getsignal(each) for each in streams.INTERRUPTS]
+    came = []
+    with streams.one_interrupt(process_ends=False):
+        for patience in (1000.0, 0.0):
+            monkeypatch.setattr(streams, "PATIENCE_S", patience)
+            with streams.interrupts_apart():
+                came += [is_heard(number) for _ in range(2)]
+        came.append(is_heard(number))  # behind the search
+    assert came == [True, False, True, True, False]
+    assert [signal.getsignal(each) for each in streams.INTERRUPTS] == before

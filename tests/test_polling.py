@@ -1,6 +1,9 @@
 """Long calls are watched, and left when the watcher says so."""
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 
@@ -29,6 +32,22 @@ def test_watcher_leaves_and_stops_the_call():
     with pytest.raises(Left):
         call_and_watch(stopped.wait, leave, stopped.set)
     assert stopped.is_set()
+
+
+def test_an_interrupt_waits_until_the_stopped_call_has_ended():
+    """A solver that still runs when the interpreter ends takes the process down."""
+    stopped, ended = threading.Event(), threading.Event()
+
+    def call():
+        time.sleep(0.05)  # the watcher waits by now
+        os.kill(os.getpid(), signal.SIGINT)
+        stopped.wait(10)
+        time.sleep(0.3)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        call_and_watch(call, lambda: None, stopped.set)
+    assert ended.is_set()
 
 
 def test_call_without_a_stop_is_left_behind():

@@ -5,12 +5,17 @@ import time
 import pytest
 from builders import DIVIDED
 
+from synth.baselines import baseline_orders
+from synth.chunks import cut_every_way
 from synth.free_maps import open_placements, placement_name
+from synth.instances import load_instance
+from synth.memory import parse_limit
 from synth.placement import PlacementKind
 from synth.problem import Problem, uniform_problem
 from synth.search.contest import search_all
 from synth.search.driver import Search
 from synth.search.synthesizer import synthesize
+from synth.timing import schedule_orders
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,14 +68,37 @@ def test_everyone_is_looked_at_and_the_best_gets_half(monkeypatch):
     contest = Contest(auto(), 4)
     looked = [name for what, name, *_ in contest.done if what == "look"]
     runs = [rest for what, *rest in contest.done if what == "run"]
-    assert looked == ["loop", "wave", "0-0-1-1-2-2-3-3"]
-    assert looked == [placement_name(search.problem) for search in contest.searches]
-    assert len(runs) <= 3
-    for _, share, rival in runs[:-1]:
+    assert looked == ["loop", "wave", "0-0-1-1-2-2-3-3"] * 2  # until each has a schedule, and then to the end
+    assert looked[:3] == [placement_name(search.problem) for search in contest.searches]
+    firsts = runs[:3]
+    assert len({name for name, *_ in firsts}) == len(firsts)
+    for _, share, rival in firsts:
         assert share < 0.51
         assert rival >= min(search.incumbent.value for search in contest.searches)
     least = min(search.bound.ticks for search in contest.searches)
     assert max(contest.bounds) <= least
+
+
+@pytest.mark.parametrize("transfer_ticks", [3, 40])
+def test_with_time_left_a_small_problem_is_proved_over_all_placements(transfer_ticks):
+    """Also over those that a first look finds far off: their bounds count too."""
+    problem = uniform_problem(
+        2, 3, DIVIDED, transfer_ticks=transfer_ticks, chunks=2, kind=PlacementKind.AUTO, memory_limit_bytes=8
+    )
+    result = synthesize(problem, time_limit=60, workers=1)
+    alone = [synthesize(placed, time_limit=60, workers=1) for placed in open_placements(problem)]
+    assert all(each.gap == 0 for each in alone)
+    assert result.value == result.lower_bound == min(each.value for each in alone)
+
+
+def test_a_large_problem_s_best_is_gone_on_with_before_the_others(monkeypatch):
+    monkeypatch.setattr("synth.search.solving.MOST_EXACT_OPS", 0)
+    monkeypatch.setattr("synth.search.contest.NEAR", 0)
+    contest = Contest(auto(), 2)
+    name, share, _ = next(rest for what, *rest in contest.done if what == "run")
+    best = min(contest.searches, key=lambda search: search.incumbent.value)
+    assert name == placement_name(best.problem)
+    assert share > 0.99
 
 
 def test_who_cannot_win_is_not_run(monkeypatch):
@@ -83,7 +111,17 @@ def test_who_cannot_win_is_not_run(monkeypatch):
     assert loop.bound.ticks >= min(search.incumbent.value for search in contest.searches)
 
 
-def test_no_time_at_all_is_enough_for_one():
+def test_without_time_everyone_s_baselines_are_looked_at():
+    """However short the limit: the V, looked at later, makes far more of half the memory of 1F1B."""
+    cuts = cut_every_way(load_instance("zb-1.5b-m24"), PlacementKind.AUTO).problems
+    cuts = [cut.with_memory_limit(parse_limit("0.5x", cut)) for cut in cuts]
+    v = next(placed for placed in open_placements(cuts[1]) if placed.placement.kind is PlacementKind.WAVE)
+    known = schedule_orders(v, baseline_orders("v-min", v)).value
+    assert synthesize(cuts[0], alternatives=cuts[1:], time_limit=1e-6, workers=1).value <= known
+
+
+def test_one_is_looked_at_however_little_time(monkeypatch):
+    monkeypatch.setattr("synth.search.contest.GRACE_S", 0.0)
     contest = Contest(auto(), 1e-6)
     assert [what for what, *_ in contest.done] == ["look"]
     assert contest.searches[0].incumbent.value > 0

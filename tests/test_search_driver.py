@@ -12,7 +12,7 @@ from strategies import problems
 from synth.baselines import BASELINES, baseline_orders
 from synth.certificate import Status
 from synth.chunks import cut_every_way, cut_stages
-from synth.errors import BaselineUndefinedError, InfeasibleError, InputError
+from synth.errors import BaselineUndefinedError, InfeasibleError, InputError, NoScheduleFoundError
 from synth.free_maps import open_placements
 from synth.instances import load_instance
 from synth.memory import parse_limit, smallest_limits_bytes
@@ -333,6 +333,40 @@ def test_alternatives_in_other_units():
     problem = uniform_problem(2, 4, DIVIDED)
     with pytest.raises(InputError, match="alternatives differ in ranks, microbatches, ticks or objective"):
         synthesize(problem, alternatives=[replace(problem, tick_seconds=1.0)])
+
+
+def leaking(num_stages: int, kind: PlacementKind) -> Problem:
+    """Every stage keeps a byte of each microbatch for good, which no rule of thumb for its memory sees."""
+    costs = StageCosts(F=OpCost(ticks=2, alloc_bytes=3, free_bytes=1), BW=OpCost(ticks=3, free_bytes=1))
+    return Problem(
+        num_ranks=2,
+        num_microbatches=3,
+        placement=place(kind, 2, num_stages),
+        stages=(costs,) * num_stages,
+        transfer_ticks=uniform_transfers(2, 1),
+    )
+
+
+@pytest.mark.parametrize(("num_stages", "kind"), [(2, PlacementKind.LOOP), (4, PlacementKind.AUTO)])
+def test_that_no_order_fits_is_proved(num_stages, kind):
+    problem = leaking(num_stages, kind)
+    enough = smallest_limits_bytes(open_placements(problem)[0])
+    with pytest.raises(
+        InfeasibleError, match="CP-SAT proves that no order of all ops keeps within"
+    ) as caught:
+        synthesize(problem.with_memory_limit([limit - 1 for limit in enough]), time_limit=60, workers=1)
+    solved(problem.with_memory_limit(caught.value.smallest_limit_bytes))
+
+
+@pytest.mark.parametrize(("num_stages", "kind"), [(2, PlacementKind.LOOP), (4, PlacementKind.AUTO)])
+def test_that_no_order_fits_and_none_is_proved(num_stages, kind, monkeypatch):
+    monkeypatch.setattr("synth.search.solving.MOST_EXACT_OPS", 0)
+    problem = leaking(num_stages, kind)
+    enough = smallest_limits_bytes(open_placements(problem)[0])
+    with pytest.raises(
+        NoScheduleFoundError, match=r"within \[.*\] bytes, and none may exist; \[.*\] would do"
+    ):
+        synthesize(problem.with_memory_limit([limit - 1 for limit in enough]), time_limit=1, workers=1)
 
 
 def test_auto_that_nothing_fits():

@@ -13,6 +13,7 @@ from synth.memory import parse_size
 from synth.placement import PlacementKind
 from synth.problem import LARGEST_SUM, Objective
 from synth.search.synthesizer import LARGEST_SEED, MOST_WORKERS
+from synth.simulate import LARGEST_SIGMA
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -62,6 +63,17 @@ def seconds(text: str) -> float:
         given = 0.0
     if not 0 < given < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no time: give a finite number of seconds above 0")
+    return given
+
+
+def noise(text: str) -> float:
+    """An argument type: the relative standard deviation of op times."""
+    try:
+        given = float(text)
+    except ValueError:
+        given = -1.0
+    if not 0 <= given <= LARGEST_SIGMA:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: give a number from 0 to {LARGEST_SIGMA}")
     return given
 
 

@@ -41,7 +41,7 @@ def _answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
     try:
         options = parser.parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = options.command
-        return _carry_out(command, options)
+        return _carry_out(command, options, process_ends=arguments is None)
     except SystemExit:  # of --help and --version
         return DONE
     except InvalidOrdersError as error:
@@ -58,9 +58,11 @@ def _answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
         return WRONG_INPUT
 
 
-def _carry_out(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+def _carry_out(
+    command: Callable[[argparse.Namespace], int], options: argparse.Namespace, *, process_ends: bool
+) -> int:
     try:
-        with one_interrupt():
+        with one_interrupt(process_ends=process_ends):
             return command(options)
     except InfeasibleError as error:
         complain(error)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from synth.cli.streams import interrupts_apart
 from synth.problem import Problem
 from synth.search.synthesizer import Progress, Result, synthesize
 
@@ -20,7 +21,7 @@ NARROWEST_WITH_BAR = 60
 
 def search(problems: Sequence[Problem], options: argparse.Namespace, robust: float | None = None) -> Result:
     """The best schedule under any of a problem's cuts, with the time and threads that a command got."""
-    with shown_progress(options.time_limit) as show:
+    with interrupts_apart(), shown_progress(options.time_limit) as show:
         return synthesize(
             problems[0],
             alternatives=problems[1:],

@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from math import inf
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +20,12 @@ from rich.text import Text
 from synth.errors import InputError
 from synth.files import STANDARD_STREAM
 from synth.report import print_table
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+"""What ends a command with what it has so far."""
+
+PATIENCE_S = 2.0
+"""Seconds in which a search that was interrupted is to end; then an interrupt ends what it waits for."""
 
 
 def prepare_streams() -> None:
@@ -113,18 +121,46 @@ def complain(text: object) -> None:
 
 
 @contextmanager
-def one_interrupt() -> Iterator[None]:
-    """Let only the first interrupt through: those behind it would lose what the first one made us save."""
+def one_interrupt(*, process_ends: bool) -> Iterator[None]:
+    """Let only the first interrupt through: those behind it would lose what the first one made us save.
+
+    SIGTERM, which schedulers send before they kill, is an interrupt too.
+
+    Parameters
+    ----------
+    process_ends
+        Whether nothing but the end of the process follows, which takes a moment: after an interrupt it is
+        not interrupted either.
+    """
+    with _interrupts(inf, then_none=process_ends):
+        yield
+
+
+@contextmanager
+def interrupts_apart() -> Iterator[None]:
+    """Let an interrupt through, others only some seconds after the last one, and none behind if any came."""
+    with _interrupts(PATIENCE_S, then_none=True):
+        yield
+
+
+@contextmanager
+def _interrupts(apart_s: float, *, then_none: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    heard_at: float | None = None
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal heard_at
+        now = time.monotonic()
+        if heard_at is None or now - heard_at >= apart_s:
+            heard_at = now
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in INTERRUPTS:
+            was_heard = heard_at is not None or signal.getsignal(number) is signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN if was_heard and then_none else before[number])

@@ -54,7 +54,7 @@ def solve_whole_horizon(
     Parameters
     ----------
     problem
-        A problem that some schedule fits and :func:`is_supported` accepts.
+        A problem that :func:`is_supported` accepts.
     params
         Limits of the solver.
     hint
@@ -66,7 +66,8 @@ def solve_whole_horizon(
 
     Returns
     -------
-    The best orders found, complete where they are proved optimal; none where the hint meets the known bound.
+    The best orders found, complete where they are proved optimal; none where the hint meets the known bound,
+    and, complete without a hint, where no orders keep within the limits.
     """
     if hint is not None and hint.value <= least_ticks:
         return ExactAnswer(found=None, lower_bound=least_ticks, is_complete=True)
@@ -79,7 +80,7 @@ def solve_whole_horizon(
     return ExactAnswer(
         found=found,
         lower_bound=max(least_ticks, proved),
-        is_complete=solved.has_solution and solved.is_proved,
+        is_complete=solved.is_proved,
     )
 
 

@@ -76,6 +76,10 @@ class Annealer:
         whole = frozenset(map(self.graph.op, self.forms.halves[self._best_form == WHOLE, 0]))
         return without_halves(self.graph.ids_to_orders(ids), whole)
 
+    def forget(self) -> None:
+        """Let the best orders be, from now on, the best of those to come."""
+        self.best_value = LARGEST_SUM
+
     def run(self, moves: int, hot_ticks: float, cold_ticks: float) -> None:
         """Try so many moves while the temperature falls geometrically.
 

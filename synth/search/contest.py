@@ -1,24 +1,33 @@
 """Several statements of one problem, under different placements or cut differently, in one search.
 
-Each gets a short look first: what is built without a solver. Those whose lower bound is not below the best
-value seen are out. Of the time that is left, the one with the best value gets half, the next best half of the
-rest, and so on, as long as they come near the best value by then; what is left over goes to the best.
+Each gets a short look first: the first schedule that can be built without a solver, then the others. Of the
+time that is left, the one with the best value gets half, the next best half of the rest, and so on, as long
+as they come near the best value by then. Those small enough to be solved as a whole get a little however far
+off they are, often enough to be proved. What is left over goes to the best, where it is too large for that,
+and then, in turns, to all whose lower bound is below the best value: the least bound is the one that counts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
 
-from synth.errors import NoScheduleFoundError
+from synth.errors import NoScheduleFoundError, SynthError
+from synth.memory import smallest_limits_bytes
 from synth.problem import Problem
+from synth.search.constructing import GRACE_S
 from synth.search.driver import Search
+from synth.search.solving import is_small
 
 LOOK_SHARE = 0.25
 """The share of the time limit that all first looks together may take."""
 
 NEAR = 1.15
-"""How far above the best value what a first look found, if it saw all, may be to get more time."""
+"""How far above the best value what a first look found, if it saw all, may be to get time first."""
+
+FIRST_SHARE, FAR_SHARE = 0.5, 0.1
+"""The share of the time left that a first turn may take, near the best value and far off."""
 
 Report = Callable[[str, int | None, int], None]
 MakeSearch = Callable[[Problem, Report], Search]
@@ -27,7 +36,7 @@ MakeSearch = Callable[[Problem, Report], Search]
 def search_all(
     candidates: Sequence[Problem], make_search: MakeSearch, deadline: float, report: Report
 ) -> list[Search]:
-    """Search among the candidates; returns one search for each that was looked at, with its incumbent.
+    """Search among the candidates; returns one search for each that was looked at and may have a schedule.
 
     Parameters
     ----------
@@ -43,60 +52,99 @@ def search_all(
     Raises
     ------
     NoScheduleFoundError
-        When no candidate has a schedule.
+        When no schedule of any candidate was found.
+    InfeasibleError
+        When it is proved that none has one.
     """
 
     def report_least(step: str, value: int | None, _: int) -> None:
-        report(step, value, min(search.bound.ticks for search in searches))
+        possible = [search.bound.ticks for search in searches if search.infeasible is None]
+        report(step, value, min(possible, default=0))
 
     searches: list[Search] = []
     searches += [make_search(candidate, report_least) for candidate in candidates]
     if len(searches) == 1:
         searches[0].run()
-        return searches
-    seen = _look(searches, deadline)
-    if not seen[-1].interrupted:
-        _run(seen, deadline)
-    return seen
+    else:
+        searches = _look(searches, deadline)
+        if not _interrupted(searches):
+            _run(searches, deadline)
+    if all(search.best is None for search in searches):
+        raise _nothing_found(searches)
+    return [search for search in searches if search.infeasible is None]
+
+
+def _nothing_found(searches: Sequence[Search]) -> SynthError:
+    errors = [search.infeasible for search in searches if search.infeasible is not None]
+    if len(errors) == len(searches):
+        return min(errors, key=lambda error: sum(error.smallest_limit_bytes))
+    problem = next(search.problem for search in searches if search.infeasible is None)
+    return NoScheduleFoundError(
+        f"no schedule was found within {list(problem.memory_limit_bytes or ())} bytes, and none may exist; "
+        f"{list(smallest_limits_bytes(problem))} would do"
+    )
 
 
 def _look(searches: list[Search], deadline: float) -> list[Search]:
-    """Look at one after the other while there is time, at one at least; those that have a schedule."""
+    """Look at one after the other while there is time, first until each has a schedule; those looked at."""
     begun = time.monotonic()
     until = begun + LOOK_SHARE * (deadline - begun)
+    shares = [begun + (until - begun) * number / len(searches) for number in range(1, len(searches) + 1)]
     seen: list[Search] = []
-    failure: NoScheduleFoundError | None = None
-    for number, search in enumerate(searches):
-        if seen and (time.monotonic() >= until or seen[-1].interrupted):
-            break
-        try:
-            search.look(begun + (until - begun) * (number + 1) / len(searches))
-        except NoScheduleFoundError as error:
-            failure = error
-        else:
-            seen.append(search)
-    if not seen:
-        assert failure is not None
-        raise failure
+    for ends in ([-inf] * len(searches), shares):
+        for search, end in zip(searches, ends, strict=True):
+            if seen and (_interrupted(seen) or time.monotonic() >= until + GRACE_S):
+                return seen
+            search.look(end)
+            if not seen:  # loading compiled code is not to count against the others
+                until = max(until, time.monotonic())
+            if search not in seen:
+                seen.append(search)
     return seen
 
 
 def _run(searches: list[Search], deadline: float) -> None:
-    """Run those that may still win, the best first, each with half of the time that is left."""
-    waiting = sorted(searches, key=lambda search: search.incumbent.value)
-    while time.monotonic() < deadline:
-        best = min(searches, key=lambda search: search.incumbent.value)
-        value = best.incumbent.value
-        waiting = [
-            search
-            for search in waiting
-            if search.bound.ticks < value and (search.incumbent.value <= NEAR * value or not search.is_built)
-        ]
-        if not waiting:
-            if best.bound.ticks < value:
-                best.run(deadline)
+    """Run those whose turn it is until time is up or nobody may win any more."""
+    for search, share in _turns(searches):
+        now = time.monotonic()
+        if now >= deadline:
             return
-        search, now = waiting.pop(0), time.monotonic()
-        search.run(now + (deadline - now) / 2, value)
+        value = _best_value(searches)
+        search.run(now + share * (deadline - now), None if value == inf else int(value))
         if search.interrupted:
             return
+
+
+def _turns(searches: list[Search]) -> Iterator[tuple[Search, float]]:
+    """Whose turn it is, and the share of the time left that it may take."""
+    for search in sorted(searches, key=_value):
+        is_near = _value(search) <= NEAR * _best_value(searches) or not search.is_built
+        if _may_win(search, searches) and (is_near or is_small(search.problem)):
+            yield search, FIRST_SHARE if is_near else FAR_SHARE
+    while going := [search for search in searches if _may_win(search, searches)]:
+        best = min(going, key=_value)
+        if _value(best) == _best_value(searches) and not is_small(best.problem):
+            yield best, 1.0
+            continue
+        for number, search in enumerate(sorted(going, key=lambda search: search.bound.ticks)):
+            if _may_win(search, searches):
+                yield search, 1 / (len(going) - number)
+
+
+def _may_win(search: Search, searches: Sequence[Search]) -> bool:
+    """Whether a search has something left to do that could better the best value."""
+    value = _best_value(searches)
+    return not search.is_over and search.may_improve(None if value == inf else int(value))
+
+
+def _value(search: Search) -> float:
+    """What a search has found, ticks; without a schedule more than any."""
+    return inf if search.best is None else search.best.value
+
+
+def _best_value(searches: Sequence[Search]) -> float:
+    return min(map(_value, searches))
+
+
+def _interrupted(searches: Sequence[Search]) -> bool:
+    return any(search.interrupted for search in searches)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from synth.errors import NoScheduleFoundError
-from synth.memory import serial_orders, smallest_limits_bytes
+from synth.memory import serial_orders
 from synth.problem import Problem
 from synth.search.constructing import construct, constructions, tune
 from synth.search.improving import anneal, deepen, offer_blocks
@@ -64,22 +63,31 @@ class Search(Standing):
         """Whether all that is built from nothing has been."""
         return not self._to_build
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left to take."""
+        return self.is_built and not self._left
+
     def look(self, deadline: float) -> None:
-        """Offer only what is built from nothing, until a deadline; :meth:`run` goes on from there."""
+        """Offer only what is built from nothing, one schedule at least, until a deadline, if any fits.
+
+        :meth:`run` goes on from there.
+        """
         self.begun, self.deadline = time.monotonic(), deadline
         self._carry_out(self._construct)
 
     def run(self, deadline: float | None = None, rival: int | None = None) -> None:
         """Search until the bound is met, time is up, the rounds are over, or an interrupt comes.
 
-        May be called again, and goes on with what was left.
+        May be called again, and goes on with what was left. There may be no schedule in the end.
 
         Parameters
         ----------
         deadline
             When to end, instead of the deadline given before.
         rival
-            The best value of another placement: a bound that meets it ends the search too.
+            The best value of another placement: a bound that meets it ends the search too, and so does time
+            that is up before there is a schedule.
         """
         if deadline is not None:
             self.begun, self.deadline = time.monotonic(), deadline
@@ -88,6 +96,12 @@ class Search(Standing):
 
     def _construct(self) -> None:
         construct(self, self._to_build)
+        self._fall_back()
+
+    def _fall_back(self) -> None:
+        """Take one microbatch at a time where nothing else fits."""
+        if self.best is None:
+            self.offer(serial_orders(self.problem), "one microbatch at a time")
 
     def _step(self) -> None:
         """Take the steps that are left; one that time or a rival ends will be taken up again."""
@@ -103,10 +117,4 @@ class Search(Standing):
             pass
         except KeyboardInterrupt:
             self.interrupted = True
-        if self.best is None:
-            self.offer(serial_orders(self.problem), "one microbatch at a time")
-        if self.best is None:
-            raise NoScheduleFoundError(
-                f"no schedule was found within {self.problem.memory_limit_bytes} bytes, and none may exist; "
-                f"{list(smallest_limits_bytes(self.problem))} would do"
-            )
+            self._fall_back()

@@ -118,6 +118,8 @@ def deepen(standing: Standing) -> None:
 
 
 def _rounds(standing: Standing, numbers: range, plan_round: Callable[[Standing, int], Round]) -> None:
+    if not standing.starts:
+        return
     standing.stop.clear()
     with ThreadPoolExecutor(standing.workers) as executor:
         try:

@@ -6,11 +6,14 @@ import time
 from dataclasses import replace
 
 from synth.bounds import Bound, counter_bounds, one_rank_bounds
+from synth.errors import InfeasibleError
 from synth.exact.answer import ExactAnswer, FoundOrders
 from synth.exact.milp import MOST_COUNTERS, finest_slots, solve_counters
 from synth.exact.slots import Rounding, Slots
 from synth.exact.whole_horizon import is_supported, solve_whole_horizon
-from synth.search.standing import Standing
+from synth.memory import smallest_limits_bytes
+from synth.problem import Problem
+from synth.search.standing import SearchOver, Standing
 
 PROOF_SHARE = 0.15
 """Share of the time limit that each kind of proof may take."""
@@ -53,22 +56,28 @@ def prove(standing: Standing) -> None:
             standing.go_on(step)
 
 
+def is_small(problem: Problem) -> bool:
+    """Whether a problem is solved as a whole."""
+    stages = enumerate(problem.stages)
+    num_ops = sum(len(problem.microbatches_of(s)) * len(costs.offered) for s, costs in stages)
+    return num_ops <= MOST_EXACT_OPS and is_supported(problem)
+
+
 def solve_whole(standing: Standing) -> None:
-    """Solve a small problem as a whole, from the incumbent on."""
-    stages = enumerate(standing.problem.stages)
-    num_ops = sum(len(standing.problem.microbatches_of(s)) * len(costs.offered) for s, costs in stages)
-    if num_ops > MOST_EXACT_OPS or standing.best is None or not is_supported(standing.problem):
+    """Solve a small problem as a whole, from the incumbent on; without one, perhaps nothing fits."""
+    if not is_small(standing.problem):
         return
     step = "whole horizon"
     standing.go_on(step)
     params = standing.solve_params(step, standing.share_ends(EXACT_SHARE), EXACT_WORK_LIMIT)
+    hint = None if standing.best is None else standing.best.schedule
     found: list[FoundOrders] = []
     standing.used_solver = True
     try:
         answer = solve_whole_horizon(
             standing.problem,
             params,
-            hint=standing.best.schedule,
+            hint=hint,
             least_ticks=standing.bound.ticks,
             on_found=found.append,
         )
@@ -77,6 +86,17 @@ def solve_whole(standing: Standing) -> None:
     finally:
         for last in found[-1:]:
             standing.offer(last.orders, step, last.schedule(standing.problem))
+    if answer.is_complete and standing.best is None:
+        standing.infeasible = _nothing_fits(standing.problem)
+        raise SearchOver
+
+
+def _nothing_fits(problem: Problem) -> InfeasibleError:
+    enough = smallest_limits_bytes(problem)
+    limits = problem.memory_limit_bytes or enough
+    would_do = [max(pair) for pair in zip(limits, enough, strict=True)]
+    reason = f"CP-SAT proves that no order of all ops keeps within {list(limits)} bytes; {would_do} would do"
+    return InfeasibleError([reason], would_do)
 
 
 def count(standing: Standing) -> None:

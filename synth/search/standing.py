@@ -10,7 +10,7 @@ from functools import partial
 
 from synth.bounds import Bound, best_bound
 from synth.cpsat import SolveParams
-from synth.errors import BackendError
+from synth.errors import BackendError, InfeasibleError
 from synth.ops import RankOrders
 from synth.polling import call_and_watch
 from synth.problem import Problem
@@ -44,7 +44,7 @@ class Start:
 
 
 class SearchOver(Exception):
-    """The deadline has passed, or the bound is met, and there is a schedule to return."""
+    """Time is up or nothing better can come, and there is a schedule to return, here or elsewhere."""
 
 
 class Standing:
@@ -53,7 +53,7 @@ class Standing:
     Parameters
     ----------
     problem
-        What to schedule; some schedule fits its limits.
+        What to schedule.
     deadline
         When to end, in seconds of the monotonic clock.
     workers, seed
@@ -73,6 +73,8 @@ class Standing:
         Whether Ctrl-C ended a step, and whether a solver took part.
     rival
         The best value of another placement, if there is one.
+    infeasible
+        Why nothing fits the limits, where that is proved.
     stop
         Set when work under way in other threads is to end.
     """
@@ -95,13 +97,16 @@ class Standing:
         self.best: Incumbent | None = None
         self.starts: list[Start] = []
         self.rival: int | None = None
+        self.infeasible: InfeasibleError | None = None
         self._near: list[Incumbent] = []
         self.stop = threading.Event()
 
     @property
     def near(self) -> tuple[Incumbent, ...]:
         """The best few different schedules within :data:`NEAR_BEST` of the best value, the best first."""
-        return tuple(self._near)
+        if self.best is None or any(known is self.best for known in self._near):
+            return tuple(self._near)
+        return self.best, *self._near  # an interrupt came before it was kept
 
     @property
     def incumbent(self) -> Incumbent:
@@ -117,15 +122,15 @@ class Standing:
         if not fits(self.problem, peak_memory_bytes(self.problem, orders)):
             return
         schedule = schedule or schedule_orders(self.problem, orders)
-        value = schedule.value
-        self.starts.append(Start(orders, value, method))
-        if self.best is None or value < self.best.value:
+        found = Incumbent(schedule, schedule.value, method)
+        self.starts.append(Start(orders, found.value, method))
+        if self.best is None or found.value < self.best.value:
             violations = verify_schedule(schedule)
             if violations:
                 raise BackendError(f"{method} gave a schedule that breaks a rule: {violations[0]}")
-            self.best = Incumbent(schedule, value, method)
-            self.report(method, value, self.bound.ticks)
-        self._remember(Incumbent(schedule, value, method))
+            self.best = found
+            self.report(method, found.value, self.bound.ticks)
+        self._remember(found)
 
     def _remember(self, found: Incumbent) -> None:
         """Keep a schedule that comes near the best value, unless it is kept already."""
@@ -138,9 +143,16 @@ class Standing:
     def go_on(self, step: str, grace_s: float = 0.0) -> None:
         """Report the step under way; end the search where nothing more can or may be found."""
         self.report(step, None if self.best is None else self.best.value, self.bound.ticks)
-        beaten = self.rival is not None and self.rival <= self.bound.ticks
-        if self.best and (beaten or self.best.value <= self.bound.ticks or self.seconds_left() <= -grace_s):
+        if self.rival is None and self.best is None:
+            return
+        if not self.may_improve(self.rival) or self.seconds_left() <= -grace_s:
             raise SearchOver
+
+    def may_improve(self, rival: int | None = None) -> bool:
+        """Whether something better than the best so far, and than a rival's value, is not ruled out yet."""
+        own = None if self.best is None else self.best.value
+        values = [value for value in (rival, own) if value is not None]
+        return self.infeasible is None and all(value > self.bound.ticks for value in values)
 
     def watched(self, step: str, construct: Callable[[], RankOrders], grace_s: float = 0.0) -> RankOrders:
         """Construct orders, unless the search ends before they are done."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import inf
 
 from synth.certificate import Certificate, Provenance, Status
 from synth.errors import BackendError, InputError
@@ -18,6 +19,7 @@ from synth.problem import Problem
 from synth.schedule import Metrics, Schedule, measure
 from synth.search.contest import Report, search_all
 from synth.search.driver import Search, Solver
+from synth.search.gathering import SEARCH_SHARE, gather
 from synth.search.robust import Robustness, most_robust
 from synth.search.solving import MILP
 from synth.search.standing import HEARTBEAT_S, NEAR_BEST, Incumbent
@@ -130,7 +132,8 @@ def synthesize(
         searched beside the problem, and the result is the best of all.
     robust
         Relative standard deviation of noise on op times: of the schedules found within 1 % of the best value,
-        choose the one with the best 95th percentile under it. Comparing them comes after the time limit.
+        choose the one with the best 95th percentile under it. The search then has 80 % of the time limit at
+        most, and such schedules are gathered in the rest; comparing them comes after the time limit.
     solver
         ``cpsat`` or ``milp``.
 
@@ -157,7 +160,7 @@ def synthesize(
         if _units(stated) != _units(problem):
             raise InputError("alternatives differ in ranks, microbatches, ticks or objective: give the same")
     begun = time.monotonic()
-    deadline = begun + time_limit
+    deadline = begun + time_limit * (1.0 if robust is None else SEARCH_SHARE)
     maps_s = min(LONGEST_MAPS_S, MAPS_SHARE * time_limit) / len(statements)
     candidates = feasible_placements(
         placed for stated in statements for placed in open_placements(stated, maps_s)
@@ -166,8 +169,10 @@ def synthesize(
     def make_search(candidate: Problem, report: Report) -> Search:
         return Search(candidate, deadline, workers, seed, report, Solver(solver))
 
-    searches = search_all(candidates, make_search, deadline, _Reporter(begun, on_progress))
-    return _result(searches, statements, robust, Effort(seed, workers, round(time.monotonic() - begun, 3)))
+    report = _Reporter(begun, on_progress)
+    searches = search_all(candidates, make_search, deadline, report)
+    choice = _choose(searches, robust, seed, begun + time_limit, report)
+    return _result(searches, statements, choice, Effort(seed, workers, round(time.monotonic() - begun, 3)))
 
 
 def _units(problem: Problem) -> tuple[object, ...]:
@@ -184,13 +189,36 @@ class Effort:
     wall_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The schedule to return, why where noise was asked about, and whether an interrupt came."""
+
+    incumbent: Incumbent
+    robustness: Robustness | None
+    interrupted: bool
+
+
+def _choose(
+    searches: Sequence[Search], robust: float | None, seed: int, deadline: float, report: Report
+) -> _Choice:
+    """The best schedule of all searches, or of those that come near it the most robust one."""
+    near = _near(searches)
+    interrupted = any(search.interrupted for search in searches)
+    if robust is None:
+        return _Choice(near[0], None, interrupted)
+    least = min(search.bound.ticks for search in searches)
+    ends = -inf if interrupted else deadline
+    try:
+        gathered = gather(near[0], robust, seed, ends, lambda step: report(step, near[0].value, least))
+        return _Choice(*most_robust(_of_one_value([*near, *gathered]), robust, seed), interrupted)
+    except KeyboardInterrupt:  # the one with the best value stays
+        return _Choice(near[0], None, interrupted=True)
+
+
 def _result(
-    searches: Sequence[Search], statements: Sequence[Problem], robust: float | None, effort: Effort
+    searches: Sequence[Search], statements: Sequence[Problem], choice: _Choice, effort: Effort
 ) -> Result:
-    incumbent = min((search.incumbent for search in searches), key=lambda incumbent: incumbent.value)
-    robustness = None
-    if robust is not None:
-        incumbent, robustness = most_robust(_near(searches), robust, effort.seed)
+    incumbent = choice.incumbent
     best = next(search for search in searches if search.problem == incumbent.schedule.problem)
     metrics = measure(incumbent.schedule)
     value = metrics.value(best.problem.objective)
@@ -225,15 +253,20 @@ def _result(
         metrics=metrics,
         certificate=certificate,
         provenance=provenance,
-        robustness=robustness,
-        interrupted=any(search.interrupted for search in searches),
+        robustness=choice.robustness,
+        interrupted=choice.interrupted,
     )
 
 
 def _near(searches: Sequence[Search]) -> list[Incumbent]:
     """The schedules of all searches that come near the best value, the best first."""
-    most = (1 + NEAR_BEST) * min(search.incumbent.value for search in searches)
-    near = [incumbent for search in searches for incumbent in search.near if incumbent.value <= most]
+    return _of_one_value([incumbent for search in searches for incumbent in search.near])
+
+
+def _of_one_value(incumbents: Sequence[Incumbent]) -> list[Incumbent]:
+    """Those that come near the best value, the best first."""
+    most = (1 + NEAR_BEST) * min(incumbent.value for incumbent in incumbents)
+    near = [incumbent for incumbent in incumbents if incumbent.value <= most]
     return sorted(near, key=lambda incumbent: incumbent.value)
 
 

@@ -15,7 +15,13 @@ from synth.cli.against import (
     show_comparison,
     write_measured,
 )
-from synth.cli.arguments import add_json_argument, add_schedule_argument, add_seed_argument, whole_number
+from synth.cli.arguments import (
+    add_json_argument,
+    add_schedule_argument,
+    add_seed_argument,
+    noise,
+    whole_number,
+)
 from synth.cli.exit_codes import DONE
 from synth.cli.networks import add_network_arguments, load_topology, network_of
 from synth.cli.streams import Printer, print_json
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``simulate`` takes."""
     add_schedule_argument(parser)
     add_network_arguments(parser)
-    parser.add_argument("--jitter", type=float, metavar="SIGMA", help="noise per op, as a share of its ticks")
+    parser.add_argument("--jitter", type=noise, metavar="SIGMA", help="noise per op, as a share of its ticks")
     parser.add_argument(
         "--samples", type=whole_number(1), default=100, metavar="N", help="replays under jitter"
     )

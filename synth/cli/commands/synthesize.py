@@ -16,6 +16,7 @@ from synth.cli.arguments import (
     add_output_argument,
     add_problem_arguments,
     add_search_arguments,
+    noise,
 )
 from synth.cli.exit_codes import DONE
 from synth.cli.loading import load_problems
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_search_arguments(parser, time_limit=60.0)
     parser.add_argument(
         "--robust",
-        type=float,
+        type=noise,
         metavar="SIGMA",
         help="prefer, within 1%% of the best value, what does best when every op's ticks vary by this share",
     )
