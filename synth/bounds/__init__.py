@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from synth.bounds.analytic import analytic_bounds
@@ -38,9 +39,17 @@ def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[B
     bounds = list(analytic_bounds(problem))
     if params is not None:
         half = replace(params, time_limit_s=params.time_limit_s / 2)
-        for prove in (counter_bounds, one_rank_bounds):
-            bounds += sorted(prove(problem, half), key=lambda bound: -bound.ticks)[:1]
+        bounds += _sharpest(counter_bounds(problem, half))
+        quarter = replace(params, time_limit_s=params.time_limit_s / 4)
+        known = max(bound.ticks for bound in bounds)
+        above = _sharpest(one_rank_bounds(problem, quarter, known))
+        bounds += above or _sharpest(one_rank_bounds(problem, quarter))
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
+
+
+def _sharpest(bounds: Iterable[Bound]) -> list[Bound]:
+    """The best of some bounds, where there are any."""
+    return sorted(bounds, key=lambda bound: -bound.ticks)[:1]
 
 
 def _least(placed: tuple[Problem, ...], params: SolveParams | None) -> Bound:

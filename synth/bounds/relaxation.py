@@ -141,6 +141,11 @@ def relax(problem: Problem, rank: int) -> OneRank:
     )
 
 
+def leaves_choice(costs: StageCosts) -> bool:
+    """Whether a stage's backwards may be better whole, or better divided."""
+    return costs.can_divide and not costs.must_divide and not divides_best(costs)
+
+
 def divides_best(costs: StageCosts) -> bool:
     """Whether the backward is divided without loss: a divided one fits wherever an undivided one does."""
     if costs.B is None or costs.W is None or costs.BW is None:
