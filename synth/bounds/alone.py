@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from ortools.sat.python import cp_model
+from ortools.sat.python.cp_model_helper import Literal
 
 from synth.bounds.chains import (
     backward_tails,
@@ -27,7 +28,7 @@ from synth.bounds.relaxation import leaves_choice
 from synth.ops import OpKind
 from synth.problem import Objective, OpCost, Problem
 
-Expr: TypeAlias = cp_model.LinearExprT
+Expr: TypeAlias = cp_model.LinearExpr | int
 
 
 class Row(NamedTuple):
@@ -73,6 +74,12 @@ def one_rank_model(problem: Problem, rank: int, least_ticks: int, most_ticks: in
     return model.cp
 
 
+def way_up_ticks(problem: Problem, rank: int) -> int:
+    """What follows the end of a rank's last backward on its first stage, on the gradient's way to stage 0."""
+    first = problem.stages_by_rank[rank][0]
+    return problem.lag_ticks(first, first - 1) + backward_tails(problem)[first - 1] if first else 0
+
+
 def serial_ticks(problem: Problem, rank: int) -> int:
     """What a rank never takes longer than, in whatever order: every op and every wait one after another."""
     each = sum(wait.lag_ticks for wait in _waits(problem, rank))
@@ -93,7 +100,7 @@ def order_literals(problem: Problem, rank: int) -> int:
 
 
 class _Model:
-    """The variables: when every slot starts and ends, which backwards are divided, and what is before what."""
+    """The variables: when slots start and end, which backwards are divided, what is before what."""
 
     def __init__(self, problem: Problem, rank: int, horizon_ticks: int) -> None:
         self.cp, self.problem, self.rank = cp_model.CpModel(), problem, rank
@@ -102,7 +109,7 @@ class _Model:
         self.start: dict[Slot, cp_model.IntVar] = {}
         self.end: dict[Slot, Expr] = {}
         self._divided: dict[tuple[int, int], cp_model.IntVar] = {}
-        self._before: dict[tuple[Slot, Slot], cp_model.LiteralT] = {}
+        self._before: dict[tuple[Slot, Slot], Literal] = {}
         self._waits = _waits(problem, rank)
         self._behind = _behind(self._waits)
         self._slots(horizon_ticks)
@@ -124,12 +131,12 @@ class _Model:
                     self.end[slot] = start + ticks
                     intervals.append(self.cp.new_fixed_size_interval_var(start, ticks, ""))
                 else:
-                    ticks = sum(cost.ticks * chosen for cost, chosen in forms)
+                    length = sum(_times(cost.ticks, chosen) for cost, chosen in forms)
                     end = self.end[slot] = self.cp.new_int_var(0, horizon_ticks, "")
-                    intervals.append(self.cp.new_interval_var(start, ticks, end, ""))
+                    intervals.append(self.cp.new_interval_var(start, length, end, ""))
         self.cp.add_no_overlap(intervals)
 
-    def _forms(self, slot: Slot) -> list[tuple[OpCost, cp_model.LiteralT | None]]:
+    def _forms(self, slot: Slot) -> list[tuple[OpCost, Literal | None]]:
         """The costs that a slot's op may have, each with its condition where there is a choice."""
         (stage, kind), number = slot
         costs = self.problem.stages[stage]
@@ -172,11 +179,7 @@ class _Model:
             return 0
         slowest = max(gradient_ticks(self.problem, stage) for stage in range(first))
         behind = self.problem.num_microbatches - 1 - slot.number
-        return (
-            self.problem.lag_ticks(first, first - 1)
-            + backward_tails(self.problem)[first - 1]
-            + behind * slowest
-        )
+        return way_up_ticks(self.problem, self.rank) + behind * slowest
 
     def _memory_limit(self) -> None:
         """Before any op that allocates, what the ops before it left leaves room for it."""
@@ -191,7 +194,7 @@ class _Model:
                 self.cp.add(sum(needs) + sum(left) <= room)
 
     def _left_before(self, row: Row, slot: Slot) -> Iterator[Expr]:
-        """What the ops of a row before a slot leave: per op where it may take two forms, else by their count."""
+        """What a row's ops before a slot leave: by their count, but where each may take two forms."""
         others = [Slot(row, number) for number in range(self.problem.num_microbatches)]
         forms = self._forms(others[0])
         if all(_left(cost) == 0 for cost, _ in forms):
@@ -208,7 +211,7 @@ class _Model:
                 elif literal is not False:
                     yield _left(cost) * self._both(literal, chosen)
 
-    def _count(self, before: list[cp_model.LiteralT]) -> Expr:
+    def _count(self, before: list[Literal | bool]) -> Expr:
         """How many ops of a row come before a slot, given for each whether it does: the first so many."""
         known = sum(literal is True for literal in before)
         asked = [literal for literal in before if not isinstance(literal, bool)]
@@ -218,13 +221,13 @@ class _Model:
             self.cp.add(count <= number).only_enforce_if(~literal)
         return known + count
 
-    def _both(self, a: cp_model.LiteralT, b: cp_model.LiteralT) -> cp_model.IntVar:
+    def _both(self, a: Literal, b: Literal) -> cp_model.IntVar:
         both = self.cp.new_bool_var("")
         self.cp.add_bool_and([a, b]).only_enforce_if(both)
         self.cp.add_bool_or([~a, ~b, both])
         return both
 
-    def _precedes(self, first: Slot, then: Slot) -> cp_model.LiteralT:
+    def _precedes(self, first: Slot, then: Slot) -> Literal | bool:
         """Whether one op comes before another: known from the waits, or a literal of the model."""
         if self._must_precede(first, then):
             return True
@@ -296,5 +299,5 @@ def _left(cost: OpCost) -> int:
     return cost.alloc_bytes - cost.free_bytes
 
 
-def _times(size: int, chosen: cp_model.LiteralT | None) -> Expr:
+def _times(size: int, chosen: Literal | None) -> Expr:
     return size if chosen is None else size * chosen

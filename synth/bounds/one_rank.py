@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 
-from synth.bounds.alone import one_rank_model, order_literals, serial_ticks
+from synth.bounds.alone import one_rank_model, order_literals, serial_ticks, way_up_ticks
 from synth.bounds.bound import Bound
-from synth.bounds.chains import backward_tails, forward_heads, round_trip_ticks
+from synth.bounds.chains import forward_heads, round_trip_ticks
 from synth.bounds.one_stage import one_stage_model
 from synth.bounds.relaxation import relax, relaxable_ranks
 from synth.cpsat import SolveParams, solve
@@ -96,7 +96,7 @@ def one_rank_bound(problem: Problem, rank: int, params: SolveParams, known_ticks
 
 
 def _climb(problem: Problem, rank: int, params: SolveParams, least: int, *, is_new: bool) -> Iterator[Bound]:
-    """Minimise for a while, then ask within ever wider limits above what is proved, after a failure closer."""
+    """Minimise for a while, then ask within limits ever further above what is proved, or closer."""
     deadline = time.monotonic() + params.time_limit_s
     serial = serial_ticks(problem, rank)
     most, step = serial, ceil(least * FIRST_STEP)
@@ -146,6 +146,5 @@ def _promise(problem: Problem, rank: int) -> int:
     """The order of promise: what a rank works, and about how long it waits at either end."""
     held = problem.stages_by_rank[rank]
     trip = round_trip_ticks(problem, held[0], held[-1])
-    tail = problem.lag_ticks(held[0], held[0] - 1) + backward_tails(problem)[held[0] - 1] if held[0] else 0
     makespan = problem.objective is Objective.MAKESPAN
-    return floor_ticks(problem, rank) + trip + (tail if makespan else 0)
+    return floor_ticks(problem, rank) + trip + (way_up_ticks(problem, rank) if makespan else 0)

@@ -12,13 +12,14 @@ from synth.exact.answer import ExactAnswer, FoundOrders
 from synth.exact.milp import MOST_COUNTERS, finest_slots, solve_counters
 from synth.exact.slots import Rounding, Slots
 from synth.exact.whole_horizon import is_supported, solve_whole_horizon
+from synth.problem import Problem
 from synth.search.standing import Standing
 
 PROOF_SHARE = 0.15
 """Share of the time limit that each kind of proof may take."""
 
-ONE_RANK_SHARE = 0.05
-"""The same for single ranks where none has one stage: with many microbatches they seldom prove more."""
+ONE_RANK_SHARE, FEW_RANK_OPS = 0.05, 100
+"""The same for single ranks where each has several stages and more ops: they seldom prove more there."""
 
 PROOF_WORK_LIMIT = 60.0
 """Deterministic work per rank in proving a bound; a unit takes one to three seconds."""
@@ -52,9 +53,17 @@ def prove(standing: Standing) -> None:
     params = standing.solve_params(step, standing.share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
     _raise(standing, step, counter_bounds(standing.problem, params))
     step = "bound from one rank"
-    share = PROOF_SHARE if relaxable_ranks(standing.problem) else ONE_RANK_SHARE
+    share = PROOF_SHARE if _is_quick(standing.problem) else ONE_RANK_SHARE
     params = standing.solve_params(step, standing.share_ends(share), PROOF_WORK_LIMIT)
     _raise(standing, step, one_rank_bounds(standing.problem, params, standing.bound.ticks))
+
+
+def _is_quick(problem: Problem) -> bool:
+    """Whether single ranks have few ops, or some have one stage only."""
+    ops = problem.num_microbatches * max(
+        sum(len(problem.stages[stage].offered) for stage in held) for held in problem.stages_by_rank
+    )
+    return ops <= FEW_RANK_OPS or bool(relaxable_ranks(problem))
 
 
 def _raise(standing: Standing, step: str, bounds: Iterable[Bound]) -> None:
