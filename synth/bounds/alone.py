@@ -70,6 +70,7 @@ def one_rank_model(problem: Problem, rank: int, least_ticks: int, most_ticks: in
     end = model.cp.new_int_var(least_ticks, most_ticks, "end")
     for slot, ends in model.end.items():
         model.cp.add(end >= ends + model.tail_ticks(slot))
+    model.cp.add(end >= model.work)  # implied, and stronger where the forms of backwards are open
     model.cp.minimize(end)
     return model.cp
 
@@ -121,6 +122,7 @@ class _Model:
     def _slots(self, horizon_ticks: int) -> None:
         """One op at a time."""
         intervals = []
+        self.work: Expr = 0
         for row in _rows(self.problem, self.rank):
             for number in range(self.problem.num_microbatches):
                 slot = Slot(row, number)
@@ -129,11 +131,13 @@ class _Model:
                 if len(forms) == 1 and forms[0][1] is None:
                     ticks = forms[0][0].ticks
                     self.end[slot] = start + ticks
+                    self.work += ticks
                     intervals.append(self.cp.new_fixed_size_interval_var(start, ticks, ""))
                 else:
                     length = sum(_times(cost.ticks, chosen) for cost, chosen in forms)
                     end = self.end[slot] = self.cp.new_int_var(0, horizon_ticks, "")
                     intervals.append(self.cp.new_interval_var(start, length, end, ""))
+                    self.work += length
         self.cp.add_no_overlap(intervals)
 
     def _forms(self, slot: Slot) -> list[tuple[OpCost, Literal | None]]:

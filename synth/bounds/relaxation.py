@@ -47,11 +47,6 @@ class OneRank:
         return self.num_microbatches * (self.forward_ticks + self.backward_ticks + self.weight_ticks)
 
     @property
-    def floor_ticks(self) -> int:
-        """The order of promise: work, what comes before and the round trip."""
-        return self.head_ticks + self.work_ticks + self.delay_ticks
-
-    @property
     def horizon_ticks(self) -> int:
         """Enough for one microbatch after another."""
         return self.head_ticks + self.work_ticks + self.num_microbatches * self.delay_ticks + self.tail_ticks
