@@ -28,8 +28,8 @@ from synth.problem import Objective, Problem
 MOST_ORDERS = 40_000
 """Models with more open orders of two ops are not built: that alone would take seconds."""
 
-MOST_OPS = 2000
-"""Models with more ops are not built."""
+FEW_OPS, MOST_OPS = 100, 2000
+"""So few ops of a rank are mostly solved to the end; models with more than so many are not built."""
 
 FIRST_STEP = 1 / 50
 """How much more than is proved the first question allows; every further one allows twice as much."""
@@ -96,10 +96,11 @@ def one_rank_bound(problem: Problem, rank: int, params: SolveParams, known_ticks
 
 
 def _climb(problem: Problem, rank: int, params: SolveParams, least: int, *, is_new: bool) -> Iterator[Bound]:
-    """Minimise for a while, then ask within limits ever further above what is proved, or closer."""
+    """Minimise few ops for a while, then ask within limits ever further above what is proved, or closer."""
     deadline = time.monotonic() + params.time_limit_s
     serial = serial_ticks(problem, rank)
-    most, step = serial, ceil(least * FIRST_STEP)
+    step = ceil(least * FIRST_STEP)
+    most = serial if rank_ops(problem, rank) <= FEW_OPS else min(serial, least + step)
     while least <= serial and (left := deadline - time.monotonic()) > 0:
         model = one_rank_model(problem, rank, least, most)
         solved = solve(model, replace(params, time_limit_s=left / 4))
@@ -119,6 +120,12 @@ def _climb(problem: Problem, rank: int, params: SolveParams, least: int, *, is_n
         most = min(serial, least + step)
 
 
+def rank_ops(problem: Problem, rank: int) -> int:
+    """How many ops of a rank are modelled."""
+    offered = (len(problem.stages[stage].offered) for stage in problem.stages_by_rank[rank])
+    return problem.num_microbatches * sum(offered)
+
+
 def floor_ticks(problem: Problem, rank: int) -> int:
     """What a rank takes by its work, behind the way of the first microbatch to it."""
     head = forward_heads(problem)[problem.stages_by_rank[rank][0]]
@@ -135,7 +142,7 @@ def _can_ask(problem: Problem, rank: int) -> bool:
     costs = [cost for s in problem.stages_by_rank[rank] for _, cost in problem.stages[s].offered]
     moved = problem.num_microbatches * sum(cost.alloc_bytes + cost.free_bytes for cost in costs)
     return (
-        problem.num_microbatches * len(costs) <= MOST_OPS
+        rank_ops(problem, rank) <= MOST_OPS
         and order_literals(problem, rank) <= MOST_ORDERS
         and 2 * serial_ticks(problem, rank) < LARGEST_EXACT
         and 2 * moved < LARGEST_MEMORY

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from synth.bounds import Bound, counter_bounds, one_rank_bounds
+from synth.bounds.one_rank import FEW_OPS, rank_ops
 from synth.bounds.relaxation import relaxable_ranks
 from synth.exact.answer import ExactAnswer, FoundOrders
 from synth.exact.milp import MOST_COUNTERS, finest_slots, solve_counters
@@ -18,7 +19,7 @@ from synth.search.standing import Standing
 PROOF_SHARE = 0.15
 """Share of the time limit that each kind of proof may take."""
 
-ONE_RANK_SHARE, FEW_RANK_OPS = 0.05, 100
+ONE_RANK_SHARE = 0.05
 """The same for single ranks where each has several stages and more ops: they seldom prove more there."""
 
 PROOF_WORK_LIMIT = 60.0
@@ -60,10 +61,8 @@ def prove(standing: Standing) -> None:
 
 def _is_quick(problem: Problem) -> bool:
     """Whether single ranks have few ops, or some have one stage only."""
-    ops = problem.num_microbatches * max(
-        sum(len(problem.stages[stage].offered) for stage in held) for held in problem.stages_by_rank
-    )
-    return ops <= FEW_RANK_OPS or bool(relaxable_ranks(problem))
+    ops = max(rank_ops(problem, rank) for rank in range(problem.num_ranks))
+    return ops <= FEW_OPS or bool(relaxable_ranks(problem))
 
 
 def _raise(standing: Standing, step: str, bounds: Iterable[Bound]) -> None:
