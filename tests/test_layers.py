@@ -83,7 +83,8 @@ CORNERS = {
     "ortools": (
         "synth/cpsat.py",
         "synth/free_maps.py",
-        "synth/bounds/one_rank.py",
+        "synth/bounds/alone.py",
+        "synth/bounds/one_stage.py",
         "synth/exact/whole_horizon.py",
         "synth/search/blocks.py",
         "costmodels/shared_memory.py",

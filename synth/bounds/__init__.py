@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from synth.bounds.analytic import analytic_bounds
@@ -9,6 +11,7 @@ from synth.bounds.bound import Bound
 from synth.bounds.counters import counter_bounds
 from synth.bounds.flows import flow_bounds
 from synth.bounds.one_rank import one_rank_bounds
+from synth.bounds.relaxation import relaxable_ranks
 from synth.cpsat import SolveParams
 from synth.free_maps import open_placements, placement_name
 from synth.placement import PlacementKind
@@ -38,9 +41,25 @@ def lower_bounds(problem: Problem, params: SolveParams | None = None) -> tuple[B
     bounds = list(analytic_bounds(problem))
     if params is not None:
         half = replace(params, time_limit_s=params.time_limit_s / 2)
-        for prove in (counter_bounds, one_rank_bounds):
-            bounds += sorted(prove(problem, half), key=lambda bound: -bound.ticks)[:1]
+        bounds += _sharpest(counter_bounds(problem, half))
+        bounds += _one_rank(problem, half, max(bound.ticks for bound in bounds))
     return tuple(sorted(bounds, key=lambda bound: -bound.ticks))
+
+
+def _one_rank(problem: Problem, params: SolveParams, known_ticks: int) -> list[Bound]:
+    """What single ranks prove above what is known, looked for in half of the time; else what they prove."""
+    ends = time.monotonic() + params.time_limit_s
+    above = []
+    if not relaxable_ranks(problem):
+        half = replace(params, time_limit_s=params.time_limit_s / 2)
+        above = _sharpest(one_rank_bounds(problem, half, known_ticks))
+    left = replace(params, time_limit_s=max(0.0, ends - time.monotonic()))
+    return above or _sharpest(one_rank_bounds(problem, left))
+
+
+def _sharpest(bounds: Iterable[Bound]) -> list[Bound]:
+    """The best of some bounds, where there are any."""
+    return sorted(bounds, key=lambda bound: -bound.ticks)[:1]
 
 
 def _least(placed: tuple[Problem, ...], params: SolveParams | None) -> Bound:

@@ -1,10 +1,13 @@
 """The one-rank relaxation: keep one rank's ops and let every other rank be a pure delay.
 
 What the others do only makes a microbatch come later, so the least that one rank needs, with its memory limit
-and with every round trip through the others as short as it can be, bounds the whole problem. Microbatches are
-identical and keep their order within each kind of op; so before the forward of microbatch i enough of the
-first backwards and of the first weight ops must have ended, and each pair of counts that frees enough is two
-precedences.
+and with every way through the others as short as it can be, bounds the whole problem: whatever stages the
+rank holds, and whichever form its backwards take.
+
+CP-SAT is asked whether the rank can do within less and less strict limits: that nothing fits a tight one is
+proved in seconds where minimising would not leave the rank's work behind. The bound is sharp where the others
+wait for one rank: a single rank, memory for few microbatches, few microbatches, the last rank of a V under
+the makespan. Where two ranks bind each other, the counters of both say more.
 """
 
 from __future__ import annotations
@@ -12,28 +15,37 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from math import ceil
 
-from ortools.sat.python import cp_model
-
+from synth.bounds.alone import one_rank_model, order_literals, serial_ticks, way_up_ticks
 from synth.bounds.bound import Bound
-from synth.bounds.relaxation import OneRank, relax, relaxable_ranks
+from synth.bounds.chains import forward_heads, round_trip_ticks
+from synth.bounds.one_stage import one_stage_model
+from synth.bounds.relaxation import relax, relaxable_ranks
 from synth.cpsat import SolveParams, solve
-from synth.problem import Problem
+from synth.problem import Objective, Problem
 
-MOST_MICROBATCHES = 256
-"""The model is not built for more microbatches: it would not be solved in minutes."""
+MOST_ORDERS = 40_000
+"""Models with more open orders of two ops are not built: that alone would take seconds."""
+
+FEW_OPS, MOST_OPS = 100, 2000
+"""So few ops of a rank are mostly solved to the end; models with more than so many are not built."""
+
+FIRST_STEP = 1 / 50
+"""How much more than is proved the first question allows; every further one allows twice as much."""
 
 LARGEST_EXACT = 2**52
 """Longer horizons are left out: CP-SAT states its bound as a float, exact only up to here."""
 
+LARGEST_MEMORY = 2**60
+"""Larger sums of bytes overflow the solver's linear constraints."""
 
-def one_rank_bounds(problem: Problem, params: SolveParams) -> Iterator[Bound]:
-    """The bound of every rank that holds one stage, in the order of promise, until time is up.
 
-    Every rank gets half of the time that is left. Ranks with several stages are left out, and those where an
-    undivided backward may be better than a divided one.
+def one_rank_bounds(problem: Problem, params: SolveParams, known_ticks: int = 0) -> Iterator[Bound]:
+    """What single ranks prove, in the order of promise and ever more, until time is up.
+
+    Every rank gets half of the time that is left. One that can do with what another takes is not asked
+    further. Ranks with too many ops are left out.
 
     Parameters
     ----------
@@ -42,87 +54,104 @@ def one_rank_bounds(problem: Problem, params: SolveParams) -> Iterator[Bound]:
         gradient count.
     params
         Limits for all ranks together.
+    known_ticks
+        A bound that is known already: nothing is yielded that is not above it.
     """
-    if problem.num_microbatches > MOST_MICROBATCHES:
-        return
     deadline = time.monotonic() + params.time_limit_s
-    relaxed = {rank: relax(problem, rank) for rank in relaxable_ranks(problem)}
-    ranks = [rank for rank in relaxed if relaxed[rank].horizon_ticks < LARGEST_EXACT]
-    for rank in sorted(ranks, key=lambda rank: -relaxed[rank].floor_ticks):
-        left = deadline - time.monotonic()
-        if left > 0:
-            yield one_rank_bound(problem, rank, replace(params, time_limit_s=left / 2))
+    ranks = [rank for rank in range(problem.num_ranks) if _can_ask(problem, rank)]
+    best = known_ticks
+    for rank in sorted(ranks, key=lambda rank: -_promise(problem, rank)):
+        share = (deadline - time.monotonic()) / 2
+        if share <= 0:
+            return
+        for bound in one_rank_bound(problem, rank, replace(params, time_limit_s=share), best):
+            best = bound.ticks
+            yield bound
 
 
-def one_rank_bound(problem: Problem, rank: int, params: SolveParams) -> Bound:
-    """The bound of one rank: its optimum where CP-SAT proves it in time, else what it has proved."""
-    relaxation = relax(problem, rank)
-    solved = solve(build_one_rank_model(relaxation), params)
-    ticks = relaxation.work_ticks
-    if solved.has_solution or not solved.is_proved:
-        ticks = max(ticks, ceil(solved.lower_bound - 1e-6))
-    takes = "takes" if solved.is_proved else "takes at least"
+def one_rank_bound(problem: Problem, rank: int, params: SolveParams, known_ticks: int = 0) -> Iterator[Bound]:
+    """What one rank proves, ever more, until its least time is found or time is up.
+
+    Parameters
+    ----------
+    problem, rank
+        The rank of the problem that is kept.
+    params
+        Limits for the rank.
+    known_ticks
+        A bound that is known already: nothing is yielded that is not above it.
+    """
+    proved = floor_ticks(problem, rank)
+    if proved > known_ticks:
+        yield _bound(rank, proved, "takes at least")
+    least = max(proved, known_ticks)
+    if rank in relaxable_ranks(problem):
+        solved = solve(one_stage_model(relax(problem, rank)), params)
+        if solved.has_solution or not solved.is_proved:
+            ticks = ceil(solved.lower_bound - 1e-6)
+            if ticks > known_ticks:
+                yield _bound(rank, ticks, "takes" if solved.is_proved else "takes at least")
+        return
+    yield from _climb(problem, rank, params, least, is_new=proved > known_ticks)
+
+
+def _climb(problem: Problem, rank: int, params: SolveParams, least: int, *, is_new: bool) -> Iterator[Bound]:
+    """Minimise few ops for a while, then ask within limits ever further above what is proved, or closer."""
+    deadline = time.monotonic() + params.time_limit_s
+    serial = serial_ticks(problem, rank)
+    step = ceil(least * FIRST_STEP)
+    most = serial if rank_ops(problem, rank) <= FEW_OPS else min(serial, least + step)
+    while least <= serial and (left := deadline - time.monotonic()) > 0:
+        model = one_rank_model(problem, rank, least, most)
+        solved = solve(model, replace(params, time_limit_s=left / 4))
+        if solved.is_proved and solved.has_solution:
+            value = round(solved.solver.objective_value)
+            if value > least or is_new:
+                yield _bound(rank, value, "takes")
+            return
+        if solved.is_proved and most == serial:
+            return  # nothing fits the rank's memory
+        reached = most + 1 if solved.is_proved else ceil(solved.lower_bound - 1e-6)
+        if most < serial:
+            step = 2 * step if solved.is_proved else -(-step // 4)
+        if reached > least:
+            least, is_new = reached, True
+            yield _bound(rank, least, "takes at least")
+        most = min(serial, least + step)
+
+
+def rank_ops(problem: Problem, rank: int) -> int:
+    """How many ops of a rank are modelled."""
+    offered = (len(problem.stages[stage].offered) for stage in problem.stages_by_rank[rank])
+    return problem.num_microbatches * sum(offered)
+
+
+def floor_ticks(problem: Problem, rank: int) -> int:
+    """What a rank takes by its work, behind the way of the first microbatch to it."""
+    head = forward_heads(problem)[problem.stages_by_rank[rank][0]]
+    makespan = problem.objective is Objective.MAKESPAN
+    return problem.work_ticks_by_rank[rank] + (head if makespan else 0)
+
+
+def _bound(rank: int, ticks: int, takes: str) -> Bound:
     return Bound("one rank", ticks, f"rank {rank} {takes} {ticks} ticks even if every other is a pure delay")
 
 
-def build_one_rank_model(rank: OneRank) -> cp_model.CpModel:
-    """The model of one rank: three streams in microbatch order on one machine; see the module's docstring."""
-    model = cp_model.CpModel()
-    forward = _stream(model, rank, rank.forward_ticks, "F")
-    backward = _stream(model, rank, rank.backward_ticks, "B")
-    weight = _stream(model, rank, rank.weight_ticks, "W") if rank.weight_ticks else []
-    model.add_no_overlap(
-        model.new_fixed_size_interval_var(start, ticks, "")
-        for stream, ticks in (
-            (forward, rank.forward_ticks),
-            (backward, rank.backward_ticks),
-            (weight, rank.weight_ticks),
-        )
-        for start in stream
+def _can_ask(problem: Problem, rank: int) -> bool:
+    """Whether the rank's model is small enough, its times and bytes within CP-SAT's integers."""
+    costs = [cost for s in problem.stages_by_rank[rank] for _, cost in problem.stages[s].offered]
+    moved = problem.num_microbatches * sum(cost.alloc_bytes + cost.free_bytes for cost in costs)
+    return (
+        rank_ops(problem, rank) <= MOST_OPS
+        and order_literals(problem, rank) <= MOST_ORDERS
+        and 2 * serial_ticks(problem, rank) < LARGEST_EXACT
+        and 2 * moved < LARGEST_MEMORY
     )
-    model.add(forward[0] == rank.head_ticks)
-    for i, start in enumerate(backward):
-        model.add(start >= forward[i] + rank.forward_ticks + rank.delay_ticks)
-        if weight:
-            model.add(weight[i] >= start + rank.backward_ticks)
-        _memory_limit(model, rank, i, forward, backward, weight)
-    end = model.new_int_var(0, rank.horizon_ticks, "end")
-    model.add(end >= backward[-1] + rank.backward_ticks + rank.tail_ticks)
-    if weight:
-        model.add(end >= weight[-1] + rank.weight_ticks)
-    model.minimize(end)
-    return model
 
 
-def _stream(model: cp_model.CpModel, rank: OneRank, ticks: int, kind: str) -> list[cp_model.IntVar]:
-    starts = [model.new_int_var(0, rank.horizon_ticks, f"{kind}{i}") for i in range(rank.num_microbatches)]
-    for earlier, later in pairwise(starts):
-        model.add(later >= earlier + ticks)
-    return starts
-
-
-def _memory_limit(
-    model: cp_model.CpModel,
-    rank: OneRank,
-    microbatch: int,
-    forward: list[cp_model.IntVar],
-    backward: list[cp_model.IntVar],
-    weight: list[cp_model.IntVar],
-) -> None:
-    """Before a forward, one of the pairs of counts that free enough must have been reached."""
-    pairs = rank.releases_before(microbatch)
-    if not pairs or pairs[0] == (0, 0):
-        return
-    fewest = pairs[0][0]
-    model.add(forward[microbatch] >= backward[fewest - 1] + rank.backward_ticks)
-    chosen = []
-    for backwards, weights in pairs:
-        choice = model.new_bool_var("")
-        chosen.append(choice)
-        model.add(forward[microbatch] >= backward[backwards - 1] + rank.backward_ticks).only_enforce_if(
-            choice
-        )
-        if weights:
-            last = weight[weights - 1] + rank.weight_ticks
-            model.add(forward[microbatch] >= last).only_enforce_if(choice)
-    model.add_bool_or(chosen)
+def _promise(problem: Problem, rank: int) -> int:
+    """The order of promise: what a rank works, and about how long it waits at either end."""
+    held = problem.stages_by_rank[rank]
+    trip = round_trip_ticks(problem, held[0], held[-1])
+    makespan = problem.objective is Objective.MAKESPAN
+    return floor_ticks(problem, rank) + trip + (way_up_ticks(problem, rank) if makespan else 0)

@@ -47,11 +47,6 @@ class OneRank:
         return self.num_microbatches * (self.forward_ticks + self.backward_ticks + self.weight_ticks)
 
     @property
-    def floor_ticks(self) -> int:
-        """The order of promise: work, what comes before and the round trip."""
-        return self.head_ticks + self.work_ticks + self.delay_ticks
-
-    @property
     def horizon_ticks(self) -> int:
         """Enough for one microbatch after another."""
         return self.head_ticks + self.work_ticks + self.num_microbatches * self.delay_ticks + self.tail_ticks
@@ -139,6 +134,11 @@ def relax(problem: Problem, rank: int) -> OneRank:
         backward_frees_bytes=max(0, released),
         weight_frees_bytes=max(0, released_by_both - max(0, released)),
     )
+
+
+def leaves_choice(costs: StageCosts) -> bool:
+    """Whether a stage's backwards may be better whole, or better divided."""
+    return costs.can_divide and not costs.must_divide and not divides_best(costs)
 
 
 def divides_best(costs: StageCosts) -> bool:

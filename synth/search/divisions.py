@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from synth.bounds.relaxation import divides_best
+from synth.bounds.relaxation import leaves_choice
 from synth.ops import Op, OpKind, RankOrders
 from synth.problem import Problem
 
 
 def open_stages(problem: Problem) -> frozenset[int]:
     """The stages whose backwards may be better whole, or better divided."""
-    return frozenset(
-        stage
-        for stage, costs in enumerate(problem.stages)
-        if costs.can_divide and not costs.must_divide and not divides_best(costs)
-    )
+    return frozenset(stage for stage, costs in enumerate(problem.stages) if leaves_choice(costs))
 
 
 def with_halves(orders: RankOrders, stages: frozenset[int]) -> tuple[RankOrders, frozenset[Op]]:

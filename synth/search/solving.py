@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from synth.bounds import Bound, counter_bounds, one_rank_bounds
+from synth.bounds.one_rank import FEW_OPS, rank_ops
+from synth.bounds.relaxation import relaxable_ranks
 from synth.errors import InfeasibleError
 from synth.exact.answer import ExactAnswer, FoundOrders
 from synth.exact.milp import MOST_COUNTERS, finest_slots, solve_counters
@@ -17,6 +20,9 @@ from synth.search.standing import SearchOver, Standing
 
 PROOF_SHARE = 0.15
 """Share of the time limit that each kind of proof may take."""
+
+ONE_RANK_SHARE = 0.05
+"""The same for single ranks where each has several stages and more ops: they seldom prove more there."""
 
 PROOF_WORK_LIMIT = 60.0
 """Deterministic work per rank in proving a bound; a unit takes one to three seconds."""
@@ -45,15 +51,26 @@ MILP = "counter MILP"
 
 def prove(standing: Standing) -> None:
     """Raise the bound by what a solver can prove in its share of the time."""
-    for step, bounds in (
-        ("bound from counters", counter_bounds),
-        ("bound from one rank", one_rank_bounds),
-    ):
+    step = "bound from counters"
+    standing.go_on(step)
+    params = standing.solve_params(step, standing.share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
+    _raise(standing, step, counter_bounds(standing.problem, params))
+    step = "bound from one rank"
+    share = PROOF_SHARE if _is_quick(standing.problem) else ONE_RANK_SHARE
+    params = standing.solve_params(step, standing.share_ends(share), PROOF_WORK_LIMIT)
+    _raise(standing, step, one_rank_bounds(standing.problem, params, standing.bound.ticks))
+
+
+def _is_quick(problem: Problem) -> bool:
+    """Whether single ranks have few ops, or some have one stage only."""
+    ops = max(rank_ops(problem, rank) for rank in range(problem.num_ranks))
+    return ops <= FEW_OPS or bool(relaxable_ranks(problem))
+
+
+def _raise(standing: Standing, step: str, bounds: Iterable[Bound]) -> None:
+    for bound in bounds:
+        standing.raise_bound(bound)
         standing.go_on(step)
-        params = standing.solve_params(step, standing.share_ends(PROOF_SHARE), PROOF_WORK_LIMIT)
-        for bound in bounds(standing.problem, params):
-            standing.raise_bound(bound)
-            standing.go_on(step)
 
 
 def is_small(problem: Problem) -> bool:
