@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import config
+from provenance import provenance
 
 FOLDER = Path(__file__).parent
 PROBLEM = FOLDER.parent / "2026-11-21-runtime" / "measured-1.json"
@@ -110,18 +107,6 @@ def line(of: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, object]:
         "error_on_its_own_costs": f"{statistics.median(replayed):+.1%}",
         "peak_error": f"{statistics.median(peaks):+.1%}",
         "largest_peak_error": f"{max(peaks, key=abs):+.1%}",
-    }
-
-
-def provenance() -> dict[str, object]:
-    """Versions, machine and date."""
-    return {
-        "torch": version("torch"),
-        "pipesynth": version("pipesynth"),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "load": round(os.getloadavg()[0], 1),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

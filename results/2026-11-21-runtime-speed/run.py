@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
 import random
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import config
 import ranks
-import torch
+from provenance import provenance
 from torch import multiprocessing
 
 from synth import (
@@ -225,18 +221,6 @@ def write_table(name: str, lines: Sequence[dict[str, object]]) -> None:
         writer.writerows(lines)
     for cells in (lines[0].keys(), ["---"] * len(lines[0]), *(line.values() for line in lines)):
         print("|", " | ".join(map(str, cells)), "|")
-
-
-def provenance() -> dict[str, object]:
-    """Versions, machine and date."""
-    return {
-        "torch": torch.__version__,
-        "pipesynth": version("pipesynth"),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "load": round(os.getloadavg()[0], 1),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 if __name__ == "__main__":
