@@ -36,7 +36,7 @@ def measured_problem(timeline: Timeline) -> Problem:
     for rank in whole.ranks:
         for op, start, end in rank:
             times[op.stage, op.kind].append(end - start)
-    timed = with_op_times(problem, {key: [mean] for key, mean in _means(times).items()})
+    timed = with_op_times(problem, _means(times))
     ran = kinds_that_ran(timeline)
     stages = tuple(map(_with_other_form, problem.stages, timed.stages, ran))
     matrix = [list(row) for row in problem.transfer_ticks]
@@ -101,22 +101,22 @@ def with_time_before(timeline: Timeline) -> Timeline:
     return _begun(timeline, awaited, prompt)
 
 
-def with_op_times(problem: Problem, times_ns: Mapping[tuple[int, OpKind], Sequence[float]]) -> Problem:
-    """A problem whose ops take what was measured of them: the median, at least a tick.
+def with_op_times(problem: Problem, times_ns: Mapping[tuple[int, OpKind], float]) -> Problem:
+    """A problem whose ops take what was measured of them, at least a tick.
 
     Parameters
     ----------
     problem
         Gives all else, and the length of a tick.
     times_ns
-        By stage and kind; an op of which there are none keeps its ticks.
+        By stage and kind; an op without one keeps its ticks.
     """
     tick_ns = problem.tick_seconds * NS_PER_S
 
     def timed(stage: int, costs: StageCosts) -> StageCosts:
         def cost(kind: OpKind, own: OpCost) -> OpCost:
-            times = times_ns.get((stage, kind))
-            return replace(own, ticks=max(1, round(statistics.median(times) / tick_ns))) if times else own
+            time_ns = times_ns.get((stage, kind))
+            return own if time_ns is None else replace(own, ticks=max(1, round(time_ns / tick_ns)))
 
         return costs.map_costs(cost)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,6 +56,11 @@ class TraceTimes:
     num_microbatches: int
     on_device: bool
     names: tuple[str, ...]
+
+    @property
+    def medians_ns(self) -> dict[tuple[int, OpKind], float]:
+        """What each op takes: the median of its ranges."""
+        return {key: statistics.median(times) for key, times in self.times_ns.items()}
 
     @property
     def spreads(self) -> dict[tuple[int, OpKind], Spread]:
@@ -141,7 +147,7 @@ def traced_problem(traced: TraceTimes, tick_seconds: float) -> Problem:
         name="trace",
         source=f"{traced.source(tick_seconds)}; memory and transfers: none, a trace does not say them",
     )
-    return with_op_times(problem, traced.times_ns)
+    return with_op_times(problem, traced.medians_ns)
 
 
 def with_traced_times(problem: Problem, traced: TraceTimes) -> Problem:
@@ -171,7 +177,7 @@ def with_traced_times(problem: Problem, traced: TraceTimes) -> Problem:
             f"all else: {problem.source or problem.name or 'as given'}",
         ]
     )
-    return replace(with_op_times(problem, traced.times_ns), source=source)
+    return replace(with_op_times(problem, traced.medians_ns), source=source)
 
 
 def _unmeasured(traced: TraceTimes, stage: int) -> StageCosts:
