@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,14 @@ from tests.runtime_pool import Pool
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")  # the first example may wait for a compiler
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_are_heard():
+    """A shell starts jobs in the background deaf to Ctrl-C, and so would be all that tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
