@@ -93,7 +93,9 @@ def main(arguments: Sequence[str] | None = None, ending: Ending | None = None) -
 
 def _say(why: str, ending: Ending | None) -> None:
     """Say why this rank ends, and wait until the others know, before they notice that it is gone."""
-    print(f"rank {_rank()}: {why}", file=sys.stderr, flush=True)
+    # In one piece: print writes the end of the line apart, and another rank's words may come between.
+    sys.stderr.write(f"rank {_rank()}: {why}\n")
+    sys.stderr.flush()
     if ending is not None:
         ending.over()
     time.sleep(4 * BEAT_S)
