@@ -26,23 +26,23 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A V of equal stages in slots.
+    """A V of equal stages whose ticks are few enough for each to be a slot.
 
     Parameters
     ----------
     problem
         Stages in a V, all alike; a microbatch holds one unit of memory on each from F to the end of W.
-    slot_ticks
-        Ticks of a slot. What is no multiple goes to the nearest number of slots: a duration by itself, the
-        arrival of a microbatch at every op of its way as a sum, so that transfers shorter than a slot count.
     """
 
     problem: Problem
-    slot_ticks: int
 
     def length(self, kind: OpKind) -> int:
         """Slots that an op takes."""
-        return round(self.problem.stages[0].cost(kind).ticks / self.slot_ticks)
+        return self.problem.stages[0].cost(kind).ticks
+
+    def work(self) -> int:
+        """Slots that a microbatch takes of every rank."""
+        return sum(2 * self.length(kind) for kind, _ in self.problem.stages[0].offered)
 
     def way(self) -> list[Op]:
         """The forwards and backwards of a microbatch in order, as those of microbatch 0."""
@@ -51,15 +51,11 @@ class Grid:
 
     def waits(self) -> list[int]:
         """Slots from the start of each of them to that of the next."""
-        way = self.way()
-        ticks = [
-            self.problem.stages[here.stage].cost(here.kind).ticks
+        return [
+            self.length(here.kind)
             + (self.problem.lag_ticks(here.stage, there.stage) if here.stage != there.stage else 0)
-            for here, there in pairwise(way)
+            for here, there in pairwise(self.way())
         ]
-        arrivals = [round(at / self.slot_ticks) for at in accumulate(ticks, initial=0)]
-        between = (b - a for a, b in pairwise(arrivals))
-        return [max(slots, self.length(op.kind)) for slots, op in zip(between, way[:-1], strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
