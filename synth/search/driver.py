@@ -9,7 +9,7 @@ from enum import StrEnum
 from synth.memory import serial_orders
 from synth.problem import Problem
 from synth.search.constructing import construct, constructions, tune
-from synth.search.improving import anneal, deepen, offer_blocks
+from synth.search.improving import anneal, deepen, deepen_further, offer_blocks
 from synth.search.solving import climb_milp, count, prove, settle, solve_whole
 from synth.search.standing import SearchOver, Standing
 
@@ -24,7 +24,17 @@ class Solver(StrEnum):
 
 
 STEPS: dict[Solver, tuple[Callable[[Standing], None], ...]] = {
-    Solver.CPSAT: (tune, prove, solve_whole, count, anneal, settle, offer_blocks, deepen),
+    Solver.CPSAT: (
+        tune,
+        prove,
+        solve_whole,
+        anneal,
+        offer_blocks,
+        deepen,
+        count,
+        settle,
+        deepen_further,
+    ),
     Solver.MILP: (climb_milp,),
 }
 """What follows once all that is built from nothing has been offered."""

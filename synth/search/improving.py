@@ -39,6 +39,9 @@ FIRST_ROUND_MOVES, GROWTH = 150, 1.5
 SHORT_ROUNDS, SLOW_GROWTH = 7, 1.2
 """Rounds that narrow the starts down, and by how much every later, deep one has more moves than the last."""
 
+FIRST_DEEP_ROUNDS = 6
+"""Deep rounds before solvers take their time: often they find what a solver would look for much longer."""
+
 ROUNDS = 24
 """Annealing rounds before the search is over however much time is left."""
 
@@ -113,8 +116,13 @@ def anneal(standing: Standing) -> None:
 
 
 def deepen(standing: Standing) -> None:
-    """Deep rounds of annealing, while there is time."""
-    _rounds(standing, range(SHORT_ROUNDS, ROUNDS), _deep_round)
+    """A few deep rounds of annealing."""
+    _rounds(standing, range(SHORT_ROUNDS, SHORT_ROUNDS + FIRST_DEEP_ROUNDS), _deep_round)
+
+
+def deepen_further(standing: Standing) -> None:
+    """Deeper rounds of annealing, while there is time."""
+    _rounds(standing, range(SHORT_ROUNDS + FIRST_DEEP_ROUNDS, ROUNDS), _deep_round)
 
 
 def _rounds(standing: Standing, numbers: range, plan_round: Callable[[Standing, int], Round]) -> None:
