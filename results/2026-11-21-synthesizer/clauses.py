@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, combinations, pairwise
+from itertools import accumulate, chain, combinations, pairwise
 from typing import TypeVar
 
 from pysat.solvers import Cadical195
 
 from synth import Problem
 from synth.ops import Op, OpKind, RankOrders
+from synth.schedule import Schedule
 
 YES, NO = 1, -1
 """The literal that always holds, and its negation."""
@@ -219,6 +220,15 @@ class WholeSchedule(_Clauses):
         for stages in grid.problem.stages_by_rank:
             self._one_op_at_a_time(stages)
             self._within_memory(stages)
+
+    def admits(self, schedule: Schedule) -> bool:
+        """Whether the clauses hold for a schedule of the problem, which starts in slot 0."""
+        literals = []
+        for timed in chain.from_iterable(schedule.ranks):
+            start = self.starts[timed.op]
+            literals += [start.is_at_least(timed.start), -start.is_at_least(timed.start + 1)]
+        answer: bool = self._solver.solve(assumptions=literals)
+        return answer
 
     def orders(self) -> RankOrders:
         """The order of every rank's ops in the schedule that was found to fit."""

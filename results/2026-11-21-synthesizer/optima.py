@@ -20,6 +20,7 @@ from clauses import Grid, WholeSchedule
 from config import SEED, SPAN, V_TIMES, WORKERS, v_shaped
 
 from synth import Problem, synthesize
+from synth.schedule import Schedule
 from synth.timing import schedule_orders
 from synth.verify import verify_schedule
 
@@ -37,23 +38,22 @@ ASKED = (
 """Slots of F, B, W, of a transfer, and microbatches."""
 
 
-def least_span(problem: Problem, found: int) -> tuple[int, int]:
+def least_span(schedule: Schedule) -> tuple[int, int]:
     """The least span of any schedule, slots, and the clauses in which nothing fits one less.
 
     Parameters
     ----------
-    problem
-        A V of equal stages in slots.
-    found
-        The span of a schedule that is known, slots.
+    schedule
+        What is known, of a V of equal stages in slots.
     """
+    grid = Grid(schedule.problem)
     while True:
-        clauses = WholeSchedule(Grid(problem), found - 1)
+        assert WholeSchedule(grid, schedule.value).admits(schedule), "the clauses have a rule too many"
+        clauses = WholeSchedule(grid, schedule.value - 1)
         if not clauses.fits():
-            return found, clauses.num_clauses
-        schedule = schedule_orders(problem, clauses.orders())
+            return schedule.value, clauses.num_clauses
+        schedule = schedule_orders(schedule.problem, clauses.orders())
         assert not verify_schedule(schedule), "the clauses forget a rule"
-        found = schedule.value
 
 
 def least_real_bubble(problem: Problem, least: int) -> float | None:
@@ -76,7 +76,7 @@ def main() -> None:
         (problem,) = v_shaped(slots, transfer, P, m, LIMIT, SPAN)
         result = synthesize(problem, SECONDS, WORKERS, SEED)
         begun = time.process_time()
-        least, num_clauses = least_span(problem, result.value)
+        least, num_clauses = least_span(result.schedule)
         rows.append(
             {
                 "slots": ":".join(map(str, slots)),

@@ -1,7 +1,7 @@
 """Least periods of steady states at k = 8 of a V: may a few microbatches take turns in so many slots?
 
 Asks a solver for Boolean satisfiability (CaDiCaL) on both sides of the least period, in 2:2:1 times without
-transfers and in slots that are nearly the 1.5B times. Rewrites ``periods.csv``; about ten minutes.
+transfers and in slots that are nearly the 1.5B times. Rewrites ``periods.csv``; about three minutes.
 
     python results/2026-11-21-synthesizer/periods.py
 """
